@@ -1,0 +1,204 @@
+"""Every error KDNA raises on purpose, with its exit code and its hint.
+
+    KdnaError                    1   anything below; never raised itself
+    ├── UsageError               2   the command was given something that cannot be
+    ├── Declined                 1   a question was answered no, or could not be asked
+    ├── Interrupted            130   Ctrl-C or a signal to end
+    ├── ConfigError              1   kdna.conf cannot be read or written
+    ├── KeyFileError             1   a key file is missing, malformed or already there
+    ├── SourceError              1   the files to back up
+    ├── TargetError              1   the place to restore to
+    ├── StorageError             1   the server, or the folder that stands for one
+    │   ├── Unreachable          1   no connection: name, route, port, refused, timed out
+    │   ├── ConnectionLost       1   there was one, and reconnecting did not help
+    │   ├── HostKeyUnknown       1   first contact, and nobody to ask
+    │   ├── HostKeyChanged       1   not the server it was
+    │   ├── LoginRefused         1   no key the server accepts
+    │   ├── NoSftp               1   SSH works, SFTP does not
+    │   ├── Missing              1   no object of that name
+    │   ├── Exists               1   an object of that name is there already
+    │   ├── Denied               1   no permission, or read-only
+    │   └── Full                 1   no space or quota left
+    └── RepositoryError          1   what lies in the storage
+        ├── NoRepository         1   nothing there yet
+        ├── ForeignFolder        1   something there, and not ours
+        ├── NewerFormat          1   written by a later KDNA
+        ├── WrongKey             1   this key does not open it
+        ├── Damaged              1   an object is not what was written
+        ├── NoSuchBackup         1   nothing matches
+        ├── Ambiguous            1   more than one matches
+        ├── TagTaken             1   the project has that tag already
+        └── Fenced               1   this session was declared dead while it ran
+
+"Missing", "Damaged" and "Unreachable" are never confused: one means that the object is not there, one that it is
+there and wrong, one that nobody knows. Errors of the source and of the server are different branches on purpose: the
+first let a backup go on, the second end it.
+"""
+
+from __future__ import annotations
+
+
+class KdnaError(Exception):
+    """Base of all errors meant for the user: `str(error)` says what happened, `error.hint` what to do."""
+
+    exit_code = 1
+    default_hint = ""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = self.default_hint if hint is None else hint
+
+
+class UsageError(KdnaError):
+    """The command was given something that cannot be."""
+
+    exit_code = 2
+    default_hint = "See --help of the command."
+
+
+class Declined(KdnaError):
+    """A question was answered no, or could not be asked because there is no terminal."""
+
+    default_hint = "Nothing was changed."
+
+
+class Interrupted(KdnaError):
+    """Ctrl-C, or a signal to end."""
+
+    exit_code = 130
+    default_hint = "Earlier backups are untouched; what was sent already is reused by the next run."
+
+
+class ConfigError(KdnaError):
+    """kdna.conf cannot be read or written."""
+
+    default_hint = "Correct that line of kdna.conf; nothing was changed."
+
+
+class KeyFileError(KdnaError):
+    """A key file is missing, malformed or already there."""
+
+
+class SourceError(KdnaError):
+    """A file or folder to back up cannot be read."""
+
+
+class TargetError(KdnaError):
+    """The place to restore to cannot take it."""
+
+
+class StorageError(KdnaError):
+    """The server, or the folder that stands for one, did not do what was asked."""
+
+
+class Unreachable(StorageError):
+    """No connection could be made: name, route, port, refusal or time-out."""
+
+    default_hint = "Check the address and port with 'kdna server list', and that the server is up."
+
+
+class ConnectionLost(StorageError):
+    """The connection broke and reconnecting did not help."""
+
+    default_hint = "Run the command again: what was sent already is reused."
+
+
+class HostKeyUnknown(StorageError):
+    """The server's host key is not known, and there is no terminal to ask on."""
+
+    default_hint = "Compare the fingerprint with the server's, then repeat with --accept-new-host-key."
+
+
+class HostKeyChanged(StorageError):
+    """The server presents another host key than the known one."""
+
+    default_hint = (
+        "Either the server was reinstalled or somebody is in between. If you know why it changed, "
+        "remove the old key with 'ssh-keygen -R HOST'."
+    )
+
+
+class LoginRefused(StorageError):
+    """The server accepts none of the keys offered."""
+
+    default_hint = "Check that 'ssh' logs in without a password, or name the key with 'kdna server update ALIAS -c KEYFILE'."
+
+
+class NoSftp(StorageError):
+    """SSH works and the SFTP subsystem does not."""
+
+    default_hint = "Enable 'Subsystem sftp internal-sftp' in the server's sshd_config."
+
+
+class Missing(StorageError):
+    """No object of that name."""
+
+
+class Exists(StorageError):
+    """An object of that name is there already."""
+
+
+class Denied(StorageError):
+    """No permission, or a read-only file system."""
+
+    default_hint = "Choose a folder that the account may write to: 'kdna server update ALIAS -r REPO'."
+
+
+class Full(StorageError):
+    """No space or quota left on the server."""
+
+    default_hint = "Free space on the server, then run the command again: what was sent already is reused."
+
+
+class RepositoryError(KdnaError):
+    """What lies in the storage is not as it should be."""
+
+
+class NoRepository(RepositoryError):
+    """There is no repository in that place yet."""
+
+    default_hint = "'kdna backup add' makes one with the first backup."
+
+
+class ForeignFolder(RepositoryError):
+    """The folder holds something that is not a KDNA repository."""
+
+    default_hint = "Choose another folder with 'kdna server update ALIAS -r REPO'."
+
+
+class NewerFormat(RepositoryError):
+    """The repository was written by a later KDNA."""
+
+    default_hint = "Install the newest KDNA on this machine."
+
+
+class WrongKey(RepositoryError):
+    """The key does not open this repository."""
+
+    default_hint = "Use the key file that made the repository: copy it to ~/.kdna/kdna.key, or name it with KDNA_KEY_FILE."
+
+
+class Damaged(RepositoryError):
+    """An object is there and is not what was written."""
+
+
+class NoSuchBackup(RepositoryError):
+    """Nothing matches."""
+
+    default_hint = "'kdna backup list' shows what there is."
+
+
+class Ambiguous(RepositoryError):
+    """More than one backup matches."""
+
+    default_hint = "Name one of them by its snapshot id, or narrow with --server."
+
+
+class TagTaken(RepositoryError):
+    """The project has a backup with that tag already."""
+
+    default_hint = "Choose another tag, or let --prefix make a unique one."
+
+
+class Fenced(RepositoryError):
+    """This session was declared dead while it ran; the caller starts a new one."""

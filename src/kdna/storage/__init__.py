@@ -1,0 +1,1 @@
+"""Named immutable bytes on some medium. Knows nothing of what they mean."""

@@ -1,0 +1,75 @@
+"""The contract of a storage: named, immutable objects and eight verbs.
+
+A name is lower-case ASCII, folders separated by slashes (``packs/3/3f9c…``); the storage alone knows where that lies.
+All verbs may be called from several threads at once. What they promise:
+
+* `create` is exclusive and whole: either the object is there under its name with every byte, its content flushed to
+  the medium, or there is nothing under that name. Bytes that arrived before a failure lie under ``tmp/`` and mean nothing.
+* `rename` consumes its source: of any number of clients that rename the same name, one succeeds and the others get
+  `Missing`. The new name must be one that was never used.
+* Objects are never changed in place and names are never reused, so whatever was read once may be kept for ever.
+* `sync` makes names durable: when it returns, every create, rename and remove acknowledged before it survives a power cut.
+* `Missing`, `Exists`, `Denied` and `Full` mean that the server answered; `Unreachable` and `ConnectionLost` mean
+  that nobody knows. Transient faults are retried below this contract, where they can be told apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+
+class Entry(NamedTuple):
+    """One listed object."""
+
+    name: str
+    size: int
+    mtime: int  # server's clock, seconds since the epoch; never a reason to delete anything
+
+
+class Space(NamedTuple):
+    """Room on the medium, in bytes."""
+
+    free: int
+    total: int
+
+
+class Storage(Protocol):
+    """Named immutable objects on some medium."""
+
+    @property
+    def location(self) -> str:
+        """Where this is, in words a user knows: ``user@host:/path`` or a folder. Holds no secret."""
+
+    def create(self, name: str, parts: Sequence[bytes | memoryview]) -> None:
+        """Store the concatenation of `parts` under `name`.
+
+        Raises `Exists` when the name is taken, `Full`, `Denied`, or `ConnectionLost`.
+        """
+
+    def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+        """Bytes of an object from `start`, at most `length` of them; fewer only where the object ends.
+
+        Raises `Missing`.
+        """
+
+    def list(self, folder: str) -> list[Entry]:
+        """Every object below `folder` at any depth, full names, in no order; empty when there is no such folder."""
+
+    def size(self, name: str) -> int:
+        """Bytes an object has. Raises `Missing`."""
+
+    def rename(self, old: str, new: str) -> None:
+        """Give an object another name, consuming the old one. Raises `Missing`."""
+
+    def remove(self, name: str) -> None:
+        """Take an object away. Raises `Missing`."""
+
+    def sync(self) -> None:
+        """Return when everything acknowledged so far would survive a power cut, as far as the server can tell."""
+
+    def space(self) -> Space | None:
+        """Room on the medium, or None where it can't be told."""
+
+    def close(self) -> None:
+        """Let go of connections and handles; calling twice is harmless."""
