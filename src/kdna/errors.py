@@ -6,6 +6,7 @@
     ├── Interrupted            130   Ctrl-C or a signal to end
     ├── ConfigError              1   kdna.conf cannot be read or written
     ├── KeyFileError             1   a key file is missing, malformed or already there
+    ├── Unsupported              1   this machine lacks something KDNA cannot do without
     ├── SourceError              1   the files to back up
     ├── TargetError              1   the place to restore to
     ├── StorageError             1   the server, or the folder that stands for one
@@ -77,6 +78,10 @@ class ConfigError(KdnaError):
 
 class KeyFileError(KdnaError):
     """A key file is missing, malformed or already there."""
+
+
+class Unsupported(KdnaError):
+    """This machine lacks something KDNA cannot do without: an algorithm of its cryptography library, or memory."""
 
 
 class SourceError(KdnaError):
