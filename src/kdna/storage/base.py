@@ -1,18 +1,22 @@
 """The contract of a storage: named, immutable objects and eight verbs.
 
-A name is lower-case ASCII, folders separated by slashes (``packs/3/3f9c…``; `names` judges); the storage alone
-knows where that lies. All verbs may be called from several threads at once. What they promise:
+A name is lower-case ASCII, folders separated by slashes (``packs/3/3f9c…``; `names` judges); the
+storage alone knows where that lies. All verbs may be called from several threads at once. What they
+promise:
 
-* `create` is exclusive and whole: either the object is there under its name with every byte, its content
-  flushed to the medium, or there is nothing under that name. Bytes that arrived before a failure lie under
-  ``tmp/`` and mean nothing.
-* `rename` consumes its source: of any number of clients that rename the same name, one succeeds and the others
-  get `Missing`. The new name must be one that was never used.
-* Objects are never changed in place and names are never reused, so whatever was read once may be kept for ever.
-* `sync` makes names durable: when it returns, every create, rename and remove acknowledged before it survives a
-  power cut.
-* `Missing`, `Exists`, `Denied` and `Full` mean that the server answered; `Unreachable` and `ConnectionLost` mean
-  that nobody knows. Transient faults are retried below this contract, where they can be told apart.
+* `create` is exclusive and whole: either the object is there under its name with every byte, its
+  content flushed to the medium, or there is nothing under that name. Bytes that arrived before a
+  failure lie under ``tmp/`` and mean nothing.
+* `rename` consumes its source: of any number of clients that rename the same name, one succeeds and the
+  others get `Missing`. The new name must be one that was never used.
+* Objects are never changed in place and names are never reused, so whatever was read once may be kept
+  for ever.
+* `sync` makes names durable: when it returns, every create, rename and remove acknowledged before it
+  survives a power cut.
+* `Missing`, `Exists`, `Denied` and `Full` mean that the server answered; `Unreachable` and
+  `ConnectionLost` mean that nobody knows. Transient faults are retried below this contract, where they
+  can be told apart.
+
 """
 
 from __future__ import annotations
@@ -58,7 +62,7 @@ class Storage(Protocol):
     def list(self, folder: str) -> list[Entry]:
         """Every object below `folder` at any depth, full names, in no order; empty when there is no folder.
 
-        `folder` ``""`` means all of them. What lies under ``tmp/`` is listed only when asked for by that name.
+        `folder` ``""`` means all of them. What lies under ``tmp/`` is listed only when that is asked for.
         """
 
     def size(self, name: str) -> int:

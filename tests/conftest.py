@@ -1,0 +1,50 @@
+"""Fixtures that every folder of tests may use: a real OpenSSH server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sshd import Server, missing, start
+
+
+@pytest.fixture(scope="session")
+def sshd_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One real sshd for the whole session (of each xdist worker); prefer `sshd`, which also sets HOME."""
+    reason = missing()
+    if reason:
+        pytest.skip(reason)
+    server = start(tmp_path_factory.mktemp("sshd"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def sshd(sshd_session: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """The session's sshd with a `root` of this test's own; HOME is the client's, and there is no agent."""
+    use_home(monkeypatch, sshd_session.home)
+    root = tmp_path / "server"
+    root.mkdir()
+    return replace(sshd_session, root=root)
+
+
+@pytest.fixture
+def own_sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """An sshd of this test alone, for tests that stop it, restart it or change its files."""
+    reason = missing()
+    if reason:
+        pytest.skip(reason)
+    server = start(tmp_path / "sshd")
+    use_home(monkeypatch, server.home)
+    yield server
+    server.stop()
+
+
+def use_home(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """Make `home` the HOME of everything the test starts; no ssh agent is inherited."""
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
