@@ -1,0 +1,79 @@
+"""The manual's generated parts as Markdown: commands from the click tree, failures from kdna.errors."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import click
+
+from kdna import errors
+
+
+class Entry(NamedTuple):
+    """One command or group of the tree."""
+
+    path: tuple[str, ...]
+    command: click.Command
+    context: click.Context
+
+
+def walk(
+    command: click.Command, path: tuple[str, ...] = ("kdna",), parent: click.Context | None = None
+) -> Iterator[Entry]:
+    """The command and all below it, in the order of --help; hidden spellings are left out."""
+    context = command.context_class(command, parent=parent, info_name=path[-1])
+    yield Entry(path, command, context)
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            if child is not None and not child.hidden:
+                yield from walk(child, (*path, name), context)
+
+
+def command_reference(root: click.Command) -> str:
+    """Every command with its usage, help and options; options that every command takes are shown once."""
+    everywhere = {parameter.name for parameter in root.params}
+    return "\n".join(section(entry, set() if len(entry.path) == 1 else everywhere) for entry in walk(root))
+
+
+def section(entry: Entry, known: set[str | None]) -> str:
+    """Heading, usage, help and options of one command; options in `known` are left out."""
+    usage = " ".join([*entry.path, *entry.command.collect_usage_pieces(entry.context)])
+    parts = ["#" * min(len(entry.path) + 1, 3) + f" {' '.join(entry.path)}", f"```\n{usage}\n```"]
+    parts.append(prose(entry.command.help or ""))
+    if isinstance(entry.command, click.Group):
+        return "\n\n".join(parts) + "\n"
+    rows = [row for parameter in entry.command.params if (row := option_row(parameter, entry.context, known))]
+    if rows:
+        parts.append("\n".join(["| option | meaning |", "|---|---|", *rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+def option_row(parameter: click.Parameter, context: click.Context, known: set[str | None]) -> str:
+    """One line of a table of options; empty for what has no help and for what is left out."""
+    record = parameter.get_help_record(context)
+    if record is None or not record[1] or parameter.name in known:
+        return ""
+    names, meaning = (text.replace("|", "\\|").replace("\n", " ") for text in record)
+    return f"| `{names}` | {meaning} |"
+
+
+def prose(text: str) -> str:
+    """Help as Markdown: a paragraph that click must not rewrap is a block."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(
+        "```\n" + paragraph.removeprefix("\b\n") + "\n```" if paragraph.startswith("\b\n") else paragraph
+        for paragraph in paragraphs
+    )
+
+
+def failure_table() -> str:
+    """What can go wrong, the exit code, and what to do: from the classes themselves."""
+    rows = ["| what happened | code | what to do |", "|---|---|---|"]
+    for error in vars(errors).values():
+        if isinstance(error, type) and issubclass(error, errors.KdnaError) and not error.__subclasses__():
+            summary = inspect.cleandoc(error.__doc__ or "").split("\n\n")[0].replace("\n", " ")
+            rows.append(f"| {summary} | {error.exit_code} | {error.default_hint} |")
+    return "\n".join(rows) + "\n"
