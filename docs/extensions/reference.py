@@ -41,7 +41,8 @@ def command_reference(root: click.Command) -> str:
 def section(entry: Entry, known: set[str | None]) -> str:
     """Heading, usage, help and options of one command; options in `known` are left out."""
     usage = " ".join([*entry.path, *entry.command.collect_usage_pieces(entry.context)])
-    parts = ["#" * min(len(entry.path) + 1, 3) + f" {' '.join(entry.path)}", f"```\n{usage}\n```"]
+    level = "##" if len(entry.path) < 3 else "###"
+    parts = [f"{level} {' '.join(entry.path)}", f"```\n{usage}\n```"]
     parts.append(prose(entry.command.help or ""))
     if isinstance(entry.command, click.Group):
         return "\n\n".join(parts) + "\n"
