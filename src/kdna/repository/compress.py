@@ -1,0 +1,70 @@
+"""Compression of frames and records: zstd, with an escape for what does not get smaller, checked at once."""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+from kdna.errors import Damaged
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+LEVEL = 3
+STORED = 0
+ZSTD = 1
+_PROBE = 16 * 1024
+_local = threading.local()
+
+
+def _compressor() -> zstd.ZstdCompressor:
+    """One compressor a thread: making one costs more than compressing a small frame."""
+    try:
+        found: zstd.ZstdCompressor = _local.compressor
+    except AttributeError:
+        found = _local.compressor = zstd.ZstdCompressor(level=LEVEL)
+    return found
+
+
+def compress(data: bytes) -> tuple[int, bytes]:
+    """The method and the bytes to store for `data`.
+
+    What was compressed is decompressed again and compared: a compressor that errs is found here and not at the restore
+    (restic shipped such a bug in 0.16.0). Raises RuntimeError then.
+    """
+    if not _worthwhile(data):
+        return STORED, data
+    packed = _compressor().compress(data, zstd.ZstdCompressor.FLUSH_FRAME)
+    if len(packed) >= len(data) - len(data) // 64:
+        return STORED, data
+    if zstd.decompress(packed) != data:
+        raise RuntimeError("the zstd library returned other bytes than it was given; nothing was stored")
+    return ZSTD, packed
+
+
+def _worthwhile(data: bytes) -> bool:
+    """Whether samples from three places get smaller; random data costs a probe instead of a whole pass."""
+    if len(data) < 16 * _PROBE:
+        return True
+    middle = len(data) // 2
+    sample = data[:_PROBE] + data[middle : middle + _PROBE] + data[-_PROBE:]
+    return len(zstd.compress(sample, 1)) < len(sample) * 31 // 32
+
+
+def decompress(method: int, data: bytes, length: int) -> bytes:
+    """The `length` bytes that were compressed; never makes more than that, whatever the data says. Raises `Damaged`."""
+    if method == STORED:
+        raw = data
+    elif method == ZSTD:
+        decompressor = zstd.ZstdDecompressor()
+        try:
+            raw = decompressor.decompress(data, max_length=length + 1)
+        except zstd.ZstdError as error:
+            raise Damaged(f"a frame does not decompress: {error}") from None
+    else:
+        raise Damaged(f"a frame was compressed by an unknown method {method}")
+    if len(raw) != length:
+        raise Damaged("a frame has another length than its table says")
+    return raw

@@ -1,0 +1,103 @@
+"""Which object lies under which name in a storage. Pure; no other module joins these names.
+
+    repository            the public record: format version, repository id, features, public key
+    keys/<slot>           the repository secret, wrapped for one holder
+    packs/<h>/<hash>      sealed blobs; named by the SHA-256 of the stored bytes, <h> being its first digit
+    index/<id>            which blobs are in which pack: a hint, always checked against a listing of packs/
+    manifests/<sid>       one sealed record per backup
+    sessions/<sid>        a token: this backup is running
+    snapshots/<sid>       the same token after the commit: this backup exists
+    fenced/<sid>          the token of a session declared dead
+    forgotten/<sid>       the token of a deleted backup
+    tags/<h>-<n>          n-th holder of one tag of one project; the highest n counts
+    condemned/<gid>       what a prune intends to delete
+"""
+
+from __future__ import annotations
+
+RECORD = "repository"
+KEYS = "keys"
+PACKS = "packs"
+INDEX = "index"
+MANIFESTS = "manifests"
+SESSIONS = "sessions"
+SNAPSHOTS = "snapshots"
+FENCED = "fenced"
+FORGOTTEN = "forgotten"
+TAGS = "tags"
+CONDEMNED = "condemned"
+
+FOLDERS = (KEYS, PACKS, INDEX, MANIFESTS, SESSIONS, SNAPSHOTS, FENCED, FORGOTTEN, TAGS, CONDEMNED)
+
+
+def key_slot(name: str) -> str:
+    """The name of a key slot."""
+    return f"{KEYS}/{name}"
+
+
+def pack(name: bytes) -> str:
+    """The name of a pack, from the SHA-256 of its bytes."""
+    digits = name.hex()
+    return f"{PACKS}/{digits[0]}/{digits}"
+
+
+def index(ident: str) -> str:
+    """The name of an index segment."""
+    return f"{INDEX}/{ident}"
+
+
+def manifest(sid: str) -> str:
+    """The name of a backup's manifest."""
+    return f"{MANIFESTS}/{sid}"
+
+
+def session(sid: str) -> str:
+    """The name of a running session's token."""
+    return f"{SESSIONS}/{sid}"
+
+
+def snapshot(sid: str) -> str:
+    """The name of a committed session's token."""
+    return f"{SNAPSHOTS}/{sid}"
+
+
+def fenced(sid: str) -> str:
+    """The name of the token of a session declared dead."""
+    return f"{FENCED}/{sid}"
+
+
+def forgotten(sid: str) -> str:
+    """The name of a deleted backup's token."""
+    return f"{FORGOTTEN}/{sid}"
+
+
+def tag(tag_name: str, generation: int) -> str:
+    """The name of the n-th holder of a tag."""
+    return f"{TAGS}/{tag_name}-{generation:08x}"
+
+
+def last(name: str) -> str:
+    """The last part of an object's name."""
+    return name.rpartition("/")[2]
+
+
+def pack_of(name: str) -> bytes | None:
+    """The SHA-256 that names a pack, or None for anything else that lies among the packs."""
+    digits = last(name)
+    if len(digits) != 64 or name != f"{PACKS}/{digits[0]}/{digits}":
+        return None
+    try:
+        return bytes.fromhex(digits)
+    except ValueError:
+        return None
+
+
+def tag_of(name: str) -> tuple[str, int] | None:
+    """Tag name and generation, or None for anything else that lies among the tags."""
+    tag_name, dash, generation = last(name).partition("-")
+    if not dash or len(generation) != 8:
+        return None
+    try:
+        return tag_name, int(generation, 16)
+    except ValueError:
+        return None

@@ -1,0 +1,187 @@
+"""Makes and opens repositories; hands out what reads, writes and forgets as separate objects."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from kdna.clock import SYSTEM, Clock
+from kdna.errors import (
+    Damaged,
+    Exists,
+    ForeignFolder,
+    KdnaError,
+    Missing,
+    NoRepository,
+    NoSuchBackup,
+    WrongKey,
+)
+from kdna.repository import layout
+from kdna.repository.cache import Cache
+from kdna.repository.reader import PARALLEL, Reader
+from kdna.repository.records import missing, open_record
+from kdna.repository.session import Session
+from kdna.repository.tags import Tags
+from kdna.seal import slots
+from kdna.seal.encrypted import Encrypted
+from kdna.seal.envelope import Kind, Seal, Suite
+from kdna.seal.keys import derive
+from kdna.seal.plain import Plain
+from kdna.seal.record import Record, authenticate, decode_record, encode_record
+from kdna.storage.base import Storage
+
+
+class ManifestRecord(NamedTuple):
+    """A manifest's payload, or why it cannot be had."""
+
+    sid: str
+    payload: bytes | None
+    problem: KdnaError | None
+
+
+class Repository:
+    """An open repository. `close` lets go of the storage."""
+
+    def __init__(self, storage: Storage, seal: Seal, cache: Cache, clock: Clock = SYSTEM) -> None:
+        self.storage = storage
+        self.seal = seal
+        self.cache = cache
+        self.clock = clock
+        self.tags = Tags(storage, seal, cache)
+
+    @property
+    def id(self) -> str:
+        """The repository's public name."""
+        return self.seal.repository_id.hex()
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether what is stored is encrypted."""
+        return self.seal.suite == Suite.SEALED
+
+    def reader(self) -> Reader:
+        """A reader that has not looked at the server yet: `refresh` it, or give it to a session."""
+        return Reader(self.storage, self.seal, self.cache)
+
+    def session(self, reader: Reader, description: dict[str, str | int]) -> Session:
+        """A session that writes one backup; `description` says who runs it, for those who find its token."""
+        return Session(reader, description)
+
+    def snapshots(self) -> list[str]:
+        """The id of every backup that exists, in no order."""
+        return [layout.last(entry.name) for entry in self.storage.list(layout.SNAPSHOTS)]
+
+    def manifests(self, sids: Iterable[str]) -> Iterator[ManifestRecord]:
+        """The record of each backup, or why it can't be had; mirrored, so each is fetched once."""
+        wanted = list(sids)
+        with ThreadPoolExecutor(PARALLEL, "kdna-manifests") as pool:
+            yield from pool.map(self._manifest, wanted)
+
+    def _manifest(self, sid: str) -> ManifestRecord:
+        name = layout.manifest(sid)
+        data = self.cache.get(name)
+        try:
+            if data is not None:
+                try:
+                    return ManifestRecord(sid, open_record(self.seal, Kind.MANIFEST, data, name), None)
+                except Damaged:  # the local copy; the server has another
+                    self.cache.drop(name)
+            data = self.storage.read(name)
+            payload = open_record(self.seal, Kind.MANIFEST, data, name)
+        except Missing:
+            return ManifestRecord(sid, None, missing(name))
+        except (Damaged, WrongKey) as error:
+            return ManifestRecord(sid, None, error)
+        self.cache.put(name, [data])
+        return ManifestRecord(sid, payload, None)
+
+    def forget(self, sid: str) -> None:
+        """Make a backup not exist any more, in one step; its data stays until a prune. Raises `NoSuchBackup`."""
+        try:
+            self.storage.rename(layout.snapshot(sid), layout.forgotten(sid))
+        except Missing:
+            raise NoSuchBackup(f"there is no backup {sid[:12]} any more") from None
+        self.storage.sync()
+        self.cache.drop(layout.manifest(sid))
+
+    def close(self) -> None:
+        """Let go of the storage."""
+        self.storage.close()
+
+
+def create_repository(
+    storage: Storage, user_secret: bytes | None, cache_root: Path, clock: Clock = SYSTEM
+) -> Repository:
+    """A new repository, encrypted for the holder of `user_secret`, or plain without one.
+
+    The record comes last and makes it exist: what an interrupted creation leaves is not a repository, and a second try
+    makes another. When somebody else was quicker, theirs is opened. Raises `ForeignFolder`, `StorageError`.
+    """
+    _refuse_foreign(storage)
+    ident = os.urandom(16)
+    seal: Seal
+    if user_secret is None:
+        seal = Plain(ident)
+    else:
+        secret = os.urandom(32)
+        seal = Encrypted(derive(secret, ident))
+        slot = slots.add_key_file(secret, ident, user_secret)
+        storage.create(layout.key_slot(slot.name), [slot.data])
+    storage.sync()
+    try:
+        storage.create(layout.RECORD, [encode_record(seal)])
+    except Exists:
+        return open_repository(storage, user_secret, cache_root, clock)
+    storage.sync()
+    return Repository(storage, seal, Cache(cache_root / ident.hex()), clock)
+
+
+def _refuse_foreign(storage: Storage) -> None:
+    """Raise `ForeignFolder`, or `Damaged`, unless the place is empty or holds leftovers of a creation."""
+    for entry in storage.list(""):
+        folder = entry.name.partition("/")[0]
+        if folder == layout.KEYS or entry.name == layout.RECORD:
+            continue
+        if folder in layout.FOLDERS:
+            raise Damaged(
+                f"{storage.location} holds backups, and its file '{layout.RECORD}' is missing",
+                "Put that file back, from a copy of the folder; nothing was changed.",
+            )
+        raise ForeignFolder(f"{storage.location} holds '{entry.name}', which is not KDNA's")
+
+
+def open_repository(
+    storage: Storage, user_secret: bytes | None, cache_root: Path, clock: Clock = SYSTEM
+) -> Repository:
+    """The repository in a storage. `user_secret` may be None for a plain one.
+
+    Raises `NoRepository`, `ForeignFolder`, `NewerFormat`, `WrongKey`, `Damaged`, `StorageError`.
+    """
+    try:
+        data = storage.read(layout.RECORD)
+    except Missing:
+        raise NoRepository(f"there are no backups in {storage.location} yet") from None
+    if not data.startswith(b"KDNA"):
+        raise ForeignFolder(f"{storage.location} holds a file '{layout.RECORD}' that is not KDNA's")
+    record = decode_record(data)
+    seal = _unlock(storage, record, user_secret)
+    authenticate(record, seal)
+    return Repository(storage, seal, Cache(cache_root / record.repository_id.hex()), clock)
+
+
+def _unlock(storage: Storage, record: Record, user_secret: bytes | None) -> Seal:
+    """The seal of a repository, by way of the key file's slot. Raises `WrongKey`, `Damaged`."""
+    if record.suite == Suite.PLAIN:
+        return Plain(record.repository_id)
+    if user_secret is None:
+        raise WrongKey(f"the backups in {storage.location} are encrypted, and there is no key on this machine")
+    name = layout.key_slot(slots.slot_name(user_secret, record.repository_id))
+    try:
+        slot = storage.read(name)
+    except Missing:
+        raise WrongKey(f"this key does not open the backups in {storage.location}") from None
+    secret = slots.open_key_file(slot, record.repository_id, user_secret)
+    return Encrypted(derive(secret, record.repository_id))

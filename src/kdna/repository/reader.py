@@ -1,0 +1,201 @@
+"""Finds and reads blobs: from the local mirror of tree packs, or from the server. Can't change anything there.
+
+Every blob is checked against its id after it was opened, so what is returned is what was stored. When a copy is
+damaged or gone, other copies are tried; when a blob is in no index, packs that nobody indexed are looked into before
+giving up.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from kdna.errors import Damaged, Missing
+from kdna.repository import layout
+from kdna.repository.cache import Cache
+from kdna.repository.compress import decompress
+from kdna.repository.index import Index, open_segment
+from kdna.repository.lookup import Location
+from kdna.repository.pack import PackTable, read_table
+from kdna.repository.records import damage_hint
+from kdna.seal.envelope import HEADER_MAX, ObjectReader, Seal
+from kdna.storage.base import Storage
+
+PARALLEL = 8
+_START = 64 * 1024  # bytes of an unknown pack that are read first: enough for most tables
+_FRAMES_KEPT = 6
+_PACKS_KEPT = 64
+_MIRROR_AFTER = 3  # frames read singly from one tree pack before the whole pack is fetched
+
+
+class Reader:
+    """A view of the blobs of one repository. `refresh` before asking; may be used from several threads."""
+
+    def __init__(self, storage: Storage, seal: Seal, cache: Cache) -> None:
+        self.storage = storage
+        self.seal = seal
+        self.cache = cache
+        self.index = Index(cache)
+        self.damaged: dict[str, str] = {}  # index segments that could not be read
+        self.bytes_received = 0
+        self._packs: dict[bytes, int] = {}
+        self._condemned: frozenset[bytes] = frozenset()
+        self._adopted = False
+        self._hashers: dict[bool, Callable[[bytes | memoryview], bytes]] = {
+            tree: seal.hasher(tree) for tree in (False, True)
+        }
+        self._frames: OrderedDict[tuple[bytes, int], bytes] = OrderedDict()
+        self._openers: OrderedDict[bytes, ObjectReader] = OrderedDict()
+        self._misses: dict[bytes, int] = {}
+        self._lock = threading.RLock()
+
+    # the view
+
+    def refresh(self, condemned: frozenset[bytes] = frozenset()) -> None:
+        """Look at the server anew: which packs there are and what the index says of them."""
+        with ThreadPoolExecutor(2, "kdna-list") as pool:
+            packs = pool.submit(self.storage.list, layout.PACKS)
+            segments = [entry.name for entry in self.storage.list(layout.INDEX)]
+            self.index.load(segments, self._fetch_segments)
+            listed = packs.result()
+        self._packs = {name: e.size for e in listed if (name := layout.pack_of(e.name)) is not None}
+        self._adopted = False
+        self._condemned = condemned
+        self.index.judge(self._packs, condemned)
+        wanted = {name.hex() for name in self._packs}
+        for digit in "0123456789abcdef":
+            self.cache.keep_only(f"{layout.PACKS}/{digit}", wanted.__contains__)
+
+    def _fetch_segments(self, names: Sequence[str]) -> Iterator[tuple[str, list[PackTable]]]:
+        """Index segments from the server; the unreadable ones are noted and left out: their packs count as orphans."""
+        with ThreadPoolExecutor(PARALLEL, "kdna-index") as pool:
+            for name, data in zip(names, pool.map(self._read_if_there, names), strict=True):
+                if data is None:  # a prune replaced it meanwhile
+                    continue
+                try:
+                    yield name, open_segment(self.seal, data, name)
+                except Damaged as error:
+                    self.damaged[name] = str(error)
+
+    def _read_if_there(self, name: str) -> bytes | None:
+        try:
+            return self.storage.read(name)
+        except Missing:
+            return None
+
+    def adopt(self) -> list[PackTable]:
+        """Know packs that are listed and that no index names, by reading their tables; torn ones are left out."""
+        with self._lock:
+            if self._adopted:
+                return []
+            self._adopted = True
+        named = self._condemned.union(name for name, _ in self.index.packs())
+        orphans = [(name, size) for name, size in self._packs.items() if name not in named]
+        if not orphans:
+            return []
+        with ThreadPoolExecutor(PARALLEL, "kdna-adopt") as pool:
+            tables = [table for table in pool.map(self._read_orphan, orphans) if table is not None]
+        if tables:
+            self.index.add(tables, "adopted")
+        return tables
+
+    def _read_orphan(self, orphan: tuple[bytes, int]) -> PackTable | None:
+        name, size = orphan
+        needed = _START
+        try:
+            while True:
+                found = read_table(self.seal, name, size, self.storage.read(layout.pack(name), 0, needed))
+                if isinstance(found, PackTable):
+                    return found
+                needed = found
+        except (Damaged, Missing):  # not a whole pack: garbage that a prune removes
+            return None
+
+    def where(self, blob: bytes) -> list[Location]:
+        """Every copy of a blob, in packs that are listed. Raises `Damaged` when there is none."""
+        found = list(self.index.where(blob))
+        if not found and self.adopt():
+            found = list(self.index.where(blob))
+        if not found:
+            raise Damaged(f"blob {blob.hex()[:16]} is in no pack on the server", damage_hint(f"blob {blob.hex()[:16]}"))
+        return found
+
+    # reading
+
+    def blob(self, blob: bytes, tree: bool) -> bytes:
+        """One blob, checked against its id. Raises `Damaged`, `StorageError`."""
+        problem: Exception | None = None
+        for location in self.where(blob):
+            try:
+                return self.cut(self.frame(location), location, blob, tree)
+            except (Damaged, Missing) as error:
+                problem = error
+        raise Damaged(
+            f"blob {blob.hex()[:16]} cannot be read: {problem}", damage_hint(f"blob {blob.hex()[:16]}")
+        )
+
+    def cut(self, raw: bytes, location: Location, blob: bytes, tree: bool) -> bytes:
+        """A blob out of its frame, checked against its id. Raises `Damaged`."""
+        data = raw[location.start : location.start + location.length]
+        if self._hashers[tree](data) != blob:
+            raise Damaged(f"pack {location.pack.hex()[:12]} holds other bytes than the index says")
+        return data
+
+    def frame(self, location: Location) -> bytes:
+        """The raw bytes of the frame a blob lies in; recent ones are kept. Raises `Damaged`, `StorageError`."""
+        key = (location.pack, location.number)
+        with self._lock:
+            if key in self._frames:
+                self._frames.move_to_end(key)
+                return self._frames[key]
+        raw = self.open_frame(location, self._sealed_frame(location))
+        with self._lock:
+            self._frames[key] = raw
+            while len(self._frames) > _FRAMES_KEPT:
+                self._frames.popitem(last=False)
+        return raw
+
+    def open_frame(self, location: Location, sealed: bytes) -> bytes:
+        """Decrypt and decompress one frame. Raises `Damaged`."""
+        opener = self._opener(location)
+        return decompress(location.method, opener.frame(location.number, sealed, last=location.last), location.raw)
+
+    def _sealed_frame(self, location: Location) -> bytes:
+        """A sealed frame, from the mirror or from the server; tree packs in steady use are mirrored."""
+        name = layout.pack(location.pack)
+        sealed = self.cache.read(name, location.offset, location.sealed) if location.tree else None
+        if sealed is not None:
+            return sealed
+        if location.tree:
+            with self._lock:
+                misses = self._misses[location.pack] = self._misses.get(location.pack, 0) + 1
+            if misses == _MIRROR_AFTER:
+                whole = self.read(name, 0, self._packs.get(location.pack, 0))
+                self.cache.put(name, [whole])
+                return whole[location.offset : location.offset + location.sealed]
+        return self.read(name, location.offset, location.sealed)
+
+    def read(self, name: str, start: int, length: int) -> bytes:
+        """Bytes from the server, counted. Raises `Missing`, `StorageError`."""
+        data = self.storage.read(name, start, length)
+        with self._lock:
+            self.bytes_received += len(data)
+        return data
+
+    def _opener(self, location: Location) -> ObjectReader:
+        """What opens the frames of a pack; made from its header, and kept."""
+        pack = location.pack
+        with self._lock:
+            if pack in self._openers:
+                self._openers.move_to_end(pack)
+                return self._openers[pack]
+        name = layout.pack(pack)
+        start = self.cache.read(name, 0, HEADER_MAX) if location.tree else None
+        opener = self.seal.reader(start if start is not None else self.read(name, 0, HEADER_MAX))
+        with self._lock:
+            self._openers[pack] = opener
+            while len(self._openers) > _PACKS_KEPT:
+                self._openers.popitem(last=False)
+        return opener

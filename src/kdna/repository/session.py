@@ -1,0 +1,201 @@
+"""One client writing one backup: the commit protocol, without locks and without trusting any clock.
+
+The order of steps is the argument; each starts when the one before was acknowledged:
+
+    W1  create the token sessions/<sid>: from here on, no prune deletes what it condemns before this token is gone
+    W2  read condemned/: what earlier prunes may delete at any time is never relied upon
+    W3  list packs/, list and read index/: a blob counts as stored only in a pack that is listed with the right size,
+        named by the index and not condemned; packs that nobody indexed (a backup was interrupted) are adopted
+    W4  send packs, then index segments, then the manifest, then the tag
+    W5  sync: everything the backup needs is durable
+    W6  rename sessions/<sid> to snapshots/<sid>: the commit, in one step that can succeed once
+    W7  sync; only now is success reported
+
+If the token is gone at W6, somebody declared this session dead, and what it relied on may be gone as well. Then
+`Fenced` is raised and the backup starts over under a new token, where everything is judged anew and what was sent is
+found again.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+
+import msgspec
+
+from kdna.errors import Fenced, KdnaError, Missing
+from kdna.repository import layout
+from kdna.repository.index import SEGMENT_BLOBS, seal_segment
+from kdna.repository.pack import PackTable, SealedPack
+from kdna.repository.reader import Reader
+from kdna.repository.records import open_record, seal_record
+from kdna.repository.tags import Tags
+from kdna.repository.writer import Pipeline
+from kdna.seal.envelope import Kind
+
+_encoder = msgspec.msgpack.Encoder()
+_names_decoder = msgspec.msgpack.Decoder(list[bytes])
+
+
+def new_id() -> str:
+    """A fresh 128-bit name."""
+    return os.urandom(16).hex()
+
+
+class Session:
+    """A running backup. Use as a context manager: leaving it without `commit` takes the token away again."""
+
+    def __init__(self, reader: Reader, description: dict[str, str | int]) -> None:
+        self.sid = new_id()
+        self.bytes_sent = 0
+        self._storage = reader.storage
+        self._reader = reader
+        self._seal = reader.seal
+        self._description = description
+        self._pending: set[bytes] = set()
+        self._arrived: list[PackTable] = []
+        self._arrived_blobs = 0
+        self._lock = threading.Lock()
+        self._hash_data = self._seal.hasher(tree=False)
+        self._hash_tree = self._seal.hasher(tree=True)
+        self.committed = False
+        self._pipeline = Pipeline(self._storage, self._seal, self._pack_arrived)
+
+    # opening
+
+    def __enter__(self) -> Session:
+        """W1 to W3."""
+        self._seal.new_session()
+        token = seal_record(self._seal, Kind.TOKEN, _encoder.encode(self._description))
+        self._storage.create(layout.session(self.sid), [token])
+        try:
+            condemned = self._read_condemned()
+            self._reader.refresh(condemned)
+            self._arrived += self._reader.adopt()
+        except BaseException as error:
+            self._leave(error)
+            raise
+        return self
+
+    def _read_condemned(self) -> frozenset[bytes]:
+        """W2: every pack that some prune means to delete."""
+        names = [entry.name for entry in self._storage.list(layout.CONDEMNED)]
+        condemned: set[bytes] = set()
+        for name in names:
+            try:
+                data = self._storage.read(name)
+            except Missing:  # retired meanwhile: its packs are gone, and the listing that follows will not have them
+                continue
+            payload = open_record(self._seal, Kind.CONDEMNED, data, name)
+            condemned.update(_names_decoder.decode(payload))
+        return frozenset(condemned)
+
+    # writing
+
+    @property
+    def trusted(self) -> bool:
+        """Whether whatever a committed snapshot refers to is certainly there.
+
+        True when every pack the index names is listed, whole and not condemned: then no prune could delete any of them
+        before this session's token is gone, and no blob of a present snapshot needs to be looked up.
+        """
+        return self._reader.index.whole
+
+    def has(self, blob_id: bytes) -> bool:
+        """Whether a blob is stored, or on its way."""
+        return blob_id in self._pending or self._reader.index.has(blob_id)
+
+    def put(self, data: bytes) -> tuple[bytes, bool]:
+        """Store a data blob unless it is stored; its id, and whether it was new. Raises `StorageError`."""
+        blob_id = self._hash_data(data)
+        if self.has(blob_id):
+            return blob_id, False
+        self._pending.add(blob_id)
+        self._pipeline.data.put(blob_id, data)
+        return blob_id, True
+
+    def put_tree(self, data: bytes) -> tuple[bytes, bool]:
+        """The same for a tree blob."""
+        blob_id = self._hash_tree(data)
+        if self.has(blob_id):
+            return blob_id, False
+        self._pending.add(blob_id)
+        self._pipeline.trees.put(blob_id, data)
+        return blob_id, True
+
+    def _pack_arrived(self, sealed: SealedPack) -> None:
+        """Count a stored pack, mirror it when it holds trees, publish a segment when enough came together."""
+        if sealed.table.tree:
+            self._reader.cache.put(layout.pack(sealed.table.name), sealed.parts)
+        packs: list[PackTable] = []
+        with self._lock:
+            self.bytes_sent += sealed.table.size
+            self._arrived.append(sealed.table)
+            self._arrived_blobs += sum(frame.count for frame in sealed.table.frames)
+            if self._arrived_blobs >= SEGMENT_BLOBS:
+                packs, self._arrived, self._arrived_blobs = self._arrived, [], 0
+        if packs:
+            self._publish_segment(packs)
+
+    def _publish_segment(self, packs: list[PackTable]) -> None:
+        """Tell the server which blobs are in these packs, and stop remembering them one by one."""
+        data = seal_segment(self._seal, packs)
+        name = layout.index(new_id())
+        self._storage.create(name, [data])
+        with self._lock:
+            self.bytes_sent += len(data)
+            self._reader.index.add(packs, name)
+        for pack in packs:
+            for frame in pack.frames:
+                self._pending.difference_update(blob for blob, _, _ in frame.blobs())
+
+    # committing
+
+    def commit(self, manifest: Callable[[int], bytes], tag: tuple[str, str] | None = None) -> str:
+        """W4 to W7: make the backup exist. Returns its snapshot id.
+
+        `manifest` is given the bytes sent so far and returns the payload to seal; `tag` is (project, tag).
+        Raises `Fenced`, `TagTaken`, `StorageError`.
+        """
+        self._pipeline.finish()
+        packs, self._arrived = self._arrived, []
+        if packs:
+            self._publish_segment(packs)
+        record = seal_record(self._seal, Kind.MANIFEST, manifest(self.bytes_sent))
+        self._storage.create(layout.manifest(self.sid), [record])
+        self._reader.cache.put(layout.manifest(self.sid), [record])
+        self.bytes_sent += len(record)
+        if tag:
+            Tags(self._storage, self._seal, self._reader.cache).claim(*tag, self.sid)
+        self._storage.sync()
+        self._rename_token()
+        self._storage.sync()
+        self.committed = True
+        return self.sid
+
+    def _rename_token(self) -> None:
+        """W6. The storage resolves lost replies, so a missing token means that the session was fenced."""
+        try:
+            self._storage.rename(layout.session(self.sid), layout.snapshot(self.sid))
+        except Missing:
+            raise Fenced(
+                "this backup was declared dead by another client while it ran",
+                "Run it again: what was sent already is reused.",
+            ) from None
+
+    # leaving
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """End the threads; take the token away when there was no commit."""
+        self._leave(error)
+
+    def _leave(self, error: BaseException | None) -> None:
+        self._pipeline.stop(error)
+        if not self.committed and (error is None or isinstance(error, KdnaError)):
+            try:
+                self._storage.remove(layout.session(self.sid))
+            except KdnaError:  # the server is out of reach: the token stays until it is fenced
+                return
+
+

@@ -1,0 +1,136 @@
+"""Tags: names for snapshots, unique in a project, decided by exclusive creation.
+
+A tag of a project has a keyed hash, and its holders are numbered: ``tags/<hash>-<n>``. Creating number n is
+exclusive, so of two clients that want the tag one gets it. A holder counts while its snapshot exists; when that was
+deleted, or its backup never committed, the next number is free to take. Nothing is ever changed in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from kdna.errors import Damaged, Exists, Missing, TagTaken
+from kdna.repository import layout
+from kdna.repository.cache import Cache
+from kdna.repository.records import open_record, seal_record
+from kdna.seal.envelope import Kind, Seal
+from kdna.storage.base import Storage
+
+
+class _Holder(msgspec.Struct, array_like=True):
+    """What a tag object holds: the snapshot, or "" when the tag was taken away; and the names, for readers."""
+
+    sid: str
+    names: bytes  # a sealed object of its own, so that a key that only writes sees who holds a tag, and no names
+
+
+class Tag(NamedTuple):
+    """A tag as people see it."""
+
+    project: str
+    tag: str
+    sid: str
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(_Holder)
+_names_decoder = msgspec.msgpack.Decoder(tuple[str, str])
+
+
+class Tags:
+    """The tags of one repository."""
+
+    def __init__(self, storage: Storage, seal: Seal, cache: Cache) -> None:
+        self._storage = storage
+        self._seal = seal
+        self._cache = cache
+
+    def _newest(self) -> dict[str, int]:
+        """The highest number of every tag hash."""
+        newest: dict[str, int] = {}
+        for entry in self._storage.list(layout.TAGS):
+            found = layout.tag_of(entry.name)
+            if found:
+                newest[found[0]] = max(found[1], newest.get(found[0], -1))
+        return newest
+
+    def _holder(self, tag_name: str, number: int) -> _Holder:
+        """One tag object. Raises `Damaged`, `Missing`."""
+        name = layout.tag(tag_name, number)
+        data = self._cache.get(name)
+        if data is None:
+            data = self._storage.read(name)
+            self._cache.put(name, [data])
+        try:
+            return _decoder.decode(open_record(self._seal, Kind.TAG, data, name))
+        except (Damaged, msgspec.MsgspecError) as error:
+            self._cache.drop(name)
+            raise Damaged(f"{name} is damaged: {error}") from None
+
+    def list(self, snapshots: Iterable[str], damaged: dict[str, str]) -> list[Tag]:
+        """Every tag whose snapshot exists; objects that cannot be read are named in `damaged`."""
+        present = frozenset(snapshots)
+        tags = []
+        for tag_name, number in sorted(self._newest().items()):
+            try:
+                holder = self._holder(tag_name, number)
+                if holder.sid in present:
+                    names = open_record(self._seal, Kind.NAMES, holder.names, layout.tag(tag_name, number))
+                    tags.append(Tag(*_names_decoder.decode(names), holder.sid))
+            except (Damaged, Missing, msgspec.MsgspecError) as error:
+                damaged[layout.tag(tag_name, number)] = str(error)
+        return tags
+
+    def holder(self, project: str, tag: str) -> tuple[int, str]:
+        """Number and snapshot id of the tag's newest holder; (-1, "") when there never was one."""
+        tag_name = self._seal.tag_name(project, tag)
+        number = self._newest().get(tag_name, -1)
+        return (number, self._holder(tag_name, number).sid) if number >= 0 else (-1, "")
+
+    def claim(self, project: str, tag: str, sid: str) -> None:
+        """Make `tag` name the snapshot `sid`. Raises `TagTaken` when it names another that exists or is being made."""
+        tag_name = self._seal.tag_name(project, tag)
+        number, holder = self.holder(project, tag)
+        if holder and holder != sid and not self._set_free(holder):
+            raise taken(project, tag)
+        names = seal_record(self._seal, Kind.NAMES, _encoder.encode((project, tag)))
+        record = seal_record(self._seal, Kind.TAG, _encoder.encode(_Holder(sid, names)))
+        try:
+            self._storage.create(layout.tag(tag_name, number + 1), [record])
+        except Exists:  # somebody was quicker
+            raise taken(project, tag) from None
+        self._cache.put(layout.tag(tag_name, number + 1), [record])
+
+    def committed(self, sid: str) -> bool:
+        """Whether a snapshot exists."""
+        try:
+            self._storage.size(layout.snapshot(sid))
+        except Missing:
+            return False
+        return True
+
+    def _set_free(self, holder: str) -> bool:
+        """Whether a tag's holder is no backup. One that has not committed yet is fenced, so that it never will."""
+        if self.committed(holder):
+            return False
+        try:
+            self._storage.rename(layout.session(holder), layout.fenced(holder))
+        except Missing:
+            return not self.committed(holder)
+        return True
+
+
+def taken(project: str, tag: str) -> TagTaken:
+    """The error for a tag that is in use."""
+    return TagTaken(f"the tag {tag!r} is already used in project {project!r}")
+
+
+def by_snapshot(tags: Iterable[Tag]) -> Mapping[str, list[Tag]]:
+    """The tags of each snapshot."""
+    found: dict[str, list[Tag]] = {}
+    for tag in tags:
+        found.setdefault(tag.sid, []).append(tag)
+    return found

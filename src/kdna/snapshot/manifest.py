@@ -1,0 +1,86 @@
+"""The record of one backup: where it came from, what it holds, and who made it. Pure; see FORMAT.md."""
+
+from __future__ import annotations
+
+import msgspec
+
+from kdna.errors import Damaged, NewerFormat
+from kdna.snapshot.node import FOLDER, Node, check_node
+
+VERSION = 1
+
+
+class Stats(msgspec.Struct, omit_defaults=True):
+    """What a backup holds and what making it took."""
+
+    files: int = 0
+    folders: int = 0
+    bytes: int = 0
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    failed: int = 0
+    sent: int = 0
+
+
+class Client(msgspec.Struct):
+    """Who made a backup: an installation, how many it had made, and which was the one before."""
+
+    ident: str
+    number: int
+    previous: str = ""
+
+
+class Manifest(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """One backup. Times are nanoseconds since the epoch, by the client's clock."""
+
+    version: int = VERSION
+    program: str
+    project: str
+    tag: str
+    source: bytes  # absolute path
+    host: str
+    user: str
+    began: int
+    ended: int
+    root: Node  # named by the base name of the source
+    stats: Stats
+    client: Client
+    users: dict[int, str] = {}
+    groups: dict[int, str] = {}
+    note: str = ""
+    excludes: list[str] = []
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether a folder was backed up, rather than a single file."""
+        return self.root.kind == FOLDER
+
+
+class _Version(msgspec.Struct):
+    """Just the version, so that a later manifest is told apart from a damaged one."""
+
+    version: int
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Manifest)
+_version_decoder = msgspec.msgpack.Decoder(_Version)
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """A manifest as bytes."""
+    return _encoder.encode(manifest)
+
+
+def decode_manifest(data: bytes) -> Manifest:
+    """A manifest from bytes. Raises `Damaged`, `NewerFormat`."""
+    try:
+        version = _version_decoder.decode(data).version
+        if version > VERSION:
+            raise NewerFormat(f"a backup was written in format {version}, and this KDNA knows {VERSION}")
+        manifest = _decoder.decode(data)
+    except msgspec.MsgspecError as error:
+        raise Damaged(f"a backup's manifest cannot be read: {error}") from None
+    check_node(manifest.root)
+    return manifest
