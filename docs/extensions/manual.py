@@ -5,10 +5,11 @@ from __future__ import annotations
 import reference
 from docutils import nodes
 from docutils.statemachine import StringList
-from kdna.cli.main import kdna
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
+
+from kdna.cli.main import kdna
 
 
 class Generated(SphinxDirective):
