@@ -1,0 +1,133 @@
+"""Which keys are offered to a server, in which order, and which one it took."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import asyncssh
+
+# In the order ssh tries them. Keys on a security key are left to the agent: nobody may be there to touch them.
+_DEFAULT_FILES = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
+
+
+@dataclass
+class Offer:
+    """Keys ready to be tried, first to last. The one handed out last is, after a login, the one that worked."""
+
+    waiting: list[tuple[asyncssh.SSHKeyPair, str]] = field(default_factory=list)
+    locked: list[str] = field(default_factory=list)  # files with a passphrase whose key is in no agent
+    broken: list[str] = field(default_factory=list)  # files named by the user that hold no usable key
+    tried: list[str] = field(default_factory=list)
+    used: str = ""
+    agent: asyncssh.SSHAgentClient | None = None
+
+    def next(self) -> asyncssh.SSHKeyPair | None:
+        """The next key to try, or None when all were."""
+        if not self.waiting:
+            self.used = ""
+            return None
+        key, self.used = self.waiting.pop(0)
+        self.tried.append(self.used)
+        return key
+
+    def close(self) -> None:
+        """Let go of the agent; keys of it cannot sign any more."""
+        if self.agent is not None:
+            self.agent.close()
+            self.agent = None
+
+
+async def gather_keys(
+    key_file: str | None, identity_files: Sequence[str], agent_socket: str | None, identities_only: bool
+) -> Offer:
+    """Collect what can be offered.
+
+    An explicit `key_file` is offered alone. Otherwise: the IdentityFiles of the ssh config, the other keys of
+    the agent (unless IdentitiesOnly), and the default files where the config names none. A file with a
+    passphrase is used through the agent if that holds its key.
+    """
+    offer = Offer(agent=await _connect_agent(agent_socket))
+    agent_keys = await _agent_keys(offer.agent)
+    named = [key_file] if key_file else list(identity_files)
+    for name in named:
+        _add_file(offer, name, agent_keys, named=True)
+    if not key_file and not identities_only:
+        for pair in agent_keys:
+            _add(offer, pair, f"key '{_comment(pair)}' of the ssh agent")
+    if not named:
+        for name in _DEFAULT_FILES:
+            _add_file(offer, name, agent_keys, named=False)
+    return offer
+
+
+def _add_file(offer: Offer, name: str, agent_keys: Sequence[asyncssh.SSHKeyPair], named: bool) -> None:
+    path = Path(name).expanduser()
+    if not path.exists():
+        if named:
+            offer.broken.append(f"{name} does not exist")
+        return
+    try:
+        pairs = asyncssh.load_keypairs(str(path))
+    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, ValueError, OSError) as error:
+        held = [pair for pair in agent_keys if pair.key_public_data in _public_halves(path)]
+        for pair in held:
+            _add(offer, pair, f"key '{_comment(pair)}' of the ssh agent")
+        if held:
+            return
+        if "assphrase" in str(error):
+            offer.locked.append(str(path))
+        elif named:
+            offer.broken.append(f"{path}: {error}")
+        return
+    for pair in pairs:
+        _add(offer, pair, f"key file {path}" + (" with its certificate" if pair.has_cert else ""))
+
+
+def _add(offer: Offer, pair: asyncssh.SSHKeyPair, what: str) -> None:
+    if all(pair.public_data != other.public_data for other, _ in offer.waiting):
+        offer.waiting.append((pair, what))
+
+
+def _public_halves(path: Path) -> set[bytes]:
+    """Public keys a file stands for: its own, if it is a public key, and that of the ``.pub`` beside it."""
+    found = set()
+    for candidate in (path, path.with_name(path.name + ".pub")):
+        try:
+            found.add(asyncssh.read_public_key(candidate).public_data)
+        except (asyncssh.KeyImportError, ValueError, OSError):
+            continue
+    return found
+
+
+def _comment(pair: asyncssh.SSHKeyPair) -> str:
+    text = (pair.get_comment_bytes() or b"").decode("utf-8", "replace")
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+async def _connect_agent(socket: str | None) -> asyncssh.SSHAgentClient | None:
+    """The agent at `socket`; ``""`` means the default of the system, None that none is wanted."""
+    if socket is None:
+        return None
+    if socket == "SSH_AUTH_SOCK" or not socket:
+        socket = os.environ.get("SSH_AUTH_SOCK", "")
+    elif socket.startswith("$"):
+        socket = os.environ.get(socket[1:].strip("{}"), "")
+    if not socket and sys.platform != "win32":
+        return None
+    try:
+        return await asyncssh.connect_agent(str(Path(socket).expanduser()) if socket else "")
+    except (OSError, asyncssh.Error, ValueError):
+        return None
+
+
+async def _agent_keys(agent: asyncssh.SSHAgentClient | None) -> Sequence[asyncssh.SSHKeyPair]:
+    if agent is None:
+        return []
+    try:
+        return await agent.get_keys()
+    except (OSError, asyncssh.Error, ValueError):
+        return []

@@ -1,0 +1,310 @@
+"""One attempt to log in to a server by SSH and to start SFTP, with an error that says what went wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import socket
+from dataclasses import dataclass, field
+from typing import cast
+
+import asyncssh
+
+from kdna.errors import (
+    HostKeyChanged,
+    HostKeyUnknown,
+    LoginRefused,
+    NoSftp,
+    StorageError,
+    Unreachable,
+    UsageError,
+)
+from kdna.storage.address import Address, parse_address
+from kdna.storage.keys import Offer, gather_keys
+from kdna.storage.known_hosts import KnownHosts, host_pattern
+
+_MOST_JUMPS = 8
+# AES-GCM runs in hardware nearly everywhere; the others follow for servers that lack it.
+_CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long to wait for what, in seconds."""
+
+    connect: float = 20.0  # name, TCP, key exchange and login together; ConnectTimeout of the ssh config wins
+    keepalive: float = 15.0  # between signs of life asked from a silent server
+    missed: int = 3  # unanswered signs of life before the connection counts as lost
+    reconnect: float = 60.0  # all attempts to get a lost connection back, together
+    longest_pause: float = 8.0  # between two of those attempts
+
+
+class UnknownHostKey(HostKeyUnknown):
+    """A host key that is on no record; carries what is needed to ask, and to remember the answer."""
+
+    def __init__(self, host: str, port: int, key: asyncssh.SSHKey, known: KnownHosts) -> None:
+        self.host, self.port, self.key, self.known = host, port, key, known
+        self.key_type, self.fingerprint = key.get_algorithm(), key.get_fingerprint()
+        super().__init__(f"the host key of {host_pattern(host, port)} is not known: {self.key_type} {self.fingerprint}")
+
+
+@dataclass
+class Link:
+    """A live connection: SSH to the server, through jump hosts perhaps, and an SFTP session on it."""
+
+    sftp: asyncssh.SFTPClient
+    connections: list[asyncssh.SSHClientConnection]  # the server's own is the last
+    authentication: str
+    number: int = 0  # 0 for the first, then counting: whether it is still the same connection
+
+    @property
+    def server(self) -> str:
+        """What the server calls itself: ``SSH-2.0-OpenSSH_9.2`` and the like."""
+        return str(self.connections[-1].get_extra_info("server_version", ""))
+
+    @property
+    def alive(self) -> bool:
+        """Whether nothing has closed it yet."""
+        return not any(connection.is_closed() for connection in self.connections)
+
+    async def close(self, patience: float = 1.0) -> None:
+        """End politely, but not later than after `patience` seconds."""
+        await _close(self.connections, patience)
+
+
+class _Owner(asyncssh.SSHClient):
+    """What asyncssh asks and tells about one connection."""
+
+    def __init__(self, offer: Offer) -> None:
+        self.offer = offer
+        self.connection: asyncssh.SSHClientConnection | None = None
+        self.presented: asyncssh.SSHKey | None = None
+
+    def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+        self.connection = conn
+
+    def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
+        """Called for a key that is not trusted; whether to ask is decided afterwards, outside the protocol."""
+        self.presented = key
+        return False
+
+    def public_key_auth_requested(self) -> asyncssh.SSHKeyPair | None:
+        return self.offer.next()
+
+    @property
+    def greeted(self) -> bool:
+        """Whether the other side has shown that it speaks SSH."""
+        return self.connection is not None and bool(self.connection.get_extra_info("server_version"))
+
+
+async def log_in(address: Address, key_file: str | None, timing: Timing) -> Link:
+    """Connect, log in, start SFTP. Raises one of the storage errors, `UnknownHostKey` among them."""
+    route = _Route(timing)
+    try:
+        await _connect(route, address, key_file, None)
+        sftp = await asyncio.wait_for(_start_sftp(route.connections[-1], address), timing.connect)
+    except asyncio.TimeoutError as error:
+        await _close(route.connections)
+        raise NoSftp(f"{address.host} did not start SFTP within {timing.connect:.0f} s") from error
+    except BaseException:
+        await _close(route.connections)
+        raise
+    return Link(sftp, route.connections, route.authentication)
+
+
+@dataclass
+class _Route:
+    """The connections made so far on the way to a server, and how the last login was done."""
+
+    timing: Timing
+    connections: list[asyncssh.SSHClientConnection] = field(default_factory=list)
+    authentication: str = ""
+    jumps: int = 0
+
+
+async def _close(connections: list[asyncssh.SSHClientConnection], patience: float = 1.0) -> None:
+    for connection in reversed(connections):
+        connection.close()
+    waiting = [connection.wait_closed() for connection in connections]
+    with contextlib.suppress(asyncio.TimeoutError, OSError, asyncssh.Error):
+        await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), patience)
+    for connection in connections:
+        connection.abort()
+
+
+async def _connect(
+    route: _Route, address: Address, key_file: str | None, tunnel: asyncssh.SSHClientConnection | None
+) -> None:
+    """Add a connection to `address` to the route, those to its jump hosts before it."""
+    options = _read_config(address)
+    if tunnel is None and isinstance(options.tunnel, str):
+        tunnel = await _jump(route, options.tunnel)
+    config = options.config
+    known = _known_hosts(options)
+    host = str(options.host_key_alias or options.host)
+    offer = await gather_keys(
+        key_file,
+        cast("list[str]", config.get("IdentityFile", [])),
+        cast("str | None", config.get("IdentityAgent", "")),
+        bool(config.get("IdentitiesOnly")),
+    )
+    owner = _Owner(offer)
+    try:
+        connection = await asyncssh.connect(
+            address.host,
+            address.port or (),
+            username=address.user or (),
+            client_factory=lambda: owner,
+            tunnel=tunnel,
+            known_hosts=known.match,
+            server_host_key_algs=() if config.get("HostKeyAlgorithms") else known.algorithms(host, options.port) or (),
+            client_keys=None,
+            preferred_auth="publickey",
+            gss_host=None,
+            x509_trusted_certs=None,
+            encryption_algs=() if config.get("Ciphers") else _CIPHERS,
+            compression_algs=None,
+            connect_timeout=config.get("ConnectTimeout") or route.timing.connect,
+            keepalive_interval=config.get("ServerAliveInterval") or route.timing.keepalive,
+            keepalive_count_max=config.get("ServerAliveCountMax") or route.timing.missed,
+            agent_forwarding=False,
+            x11_forwarding=False,
+            command=None,
+            request_pty=False,
+            env=None,
+            send_env=None,
+        )
+    except (OSError, asyncssh.Error, asyncio.TimeoutError, ValueError) as error:
+        raise _explained(error, owner, known, host, options) from error
+    finally:
+        offer.close()
+    route.connections.append(connection)
+    route.authentication = offer.used or "no key was needed"
+
+
+def _read_config(address: Address) -> asyncssh.SSHClientConnectionOptions:
+    """What ~/.ssh/config says of a host, together with what the address says."""
+    try:
+        return asyncssh.SSHClientConnectionOptions(
+            host=address.host,
+            port=address.port or (),
+            username=address.user or (),
+            client_keys=None,
+            known_hosts=None,
+            x509_trusted_certs=None,
+            gss_host=None,
+        )
+    except (ValueError, OSError) as error:
+        raise Unreachable(f"~/.ssh/config: {error}", "Correct the ssh config: 'ssh -G HOST' checks it.") from error
+
+
+def _known_hosts(options: asyncssh.SSHClientConnectionOptions) -> KnownHosts:
+    """The files of UserKnownHostsFile and GlobalKnownHostsFile where the config names any, else the usual."""
+    user = cast("list[str]", options.config.get("UserKnownHostsFile", []))
+    system = cast("list[str] | None", options.config.get("GlobalKnownHostsFile"))
+    return KnownHosts(user) if system is None else KnownHosts(user, system)
+
+
+async def _jump(route: _Route, hops: str) -> asyncssh.SSHClientConnection | None:
+    """Connect to the hosts of a ProxyJump, each through the one before; the last is what to tunnel through."""
+    tunnel = None
+    for hop in hops.split(","):
+        route.jumps += 1
+        if route.jumps > _MOST_JUMPS:
+            raise Unreachable(f"more than {_MOST_JUMPS} jump hosts: does a ProxyJump lead back to itself?")
+        try:
+            address = parse_address(hop if "://" in hop else f"ssh://{hop}")
+        except UsageError as error:
+            raise Unreachable(f"ProxyJump of the ssh config: {error}") from error
+        await _connect(route, address, None, tunnel)
+        tunnel = route.connections[-1]
+    return tunnel
+
+
+async def _start_sftp(connection: asyncssh.SSHClientConnection, address: Address) -> asyncssh.SFTPClient:
+    try:
+        return await connection.start_sftp_client()
+    except (asyncssh.Error, OSError) as error:
+        raise NoSftp(f"{address.host} accepts the login but does not offer SFTP ({error})") from error
+
+
+def _explained(
+    error: Exception,
+    owner: _Owner,
+    known: KnownHosts,
+    host: str,
+    options: asyncssh.SSHClientConnectionOptions,
+) -> StorageError:
+    """The storage error for a failed connection."""
+    place = host_pattern(options.host, options.port)
+    if isinstance(error, asyncssh.HostKeyNotVerifiable) or _no_known_key_type(error, known, host, options.port):
+        return _explained_host_key(error, owner, known, host, options.port)
+    if isinstance(error, asyncssh.PermissionDenied) or "authentication failures" in str(error):
+        return _explained_refusal(owner.offer, f"{options.username}@{place}")
+    if isinstance(error, asyncio.TimeoutError | TimeoutError):
+        state = "took too long to log in" if owner.greeted else "did not answer in time"
+        if owner.connection is not None and not owner.greeted:
+            return _not_ssh(place, "says nothing")
+        return Unreachable(f"{place} {state}")
+    if isinstance(error, socket.gaierror):
+        return Unreachable(f"the host name {options.host} cannot be resolved")
+    if isinstance(error, asyncssh.ChannelOpenError):
+        return Unreachable(f"the jump host cannot reach {place}: {error}")
+    if isinstance(error, asyncssh.KeyExchangeFailed):
+        return Unreachable(f"{place} and this KDNA have no way to encrypt in common: {error}")
+    if owner.connection is not None and not owner.greeted:
+        return _not_ssh(place, str(error))
+    if isinstance(error, asyncssh.Error):
+        return Unreachable(f"{place} ended the connection during the login: {error}")
+    if isinstance(error, ConnectionRefusedError) or "refused" in str(error).lower():
+        return Unreachable(f"{place} refuses the connection: nothing listens on port {options.port}")
+    return Unreachable(f"no connection to {place}: {_reason(error)}")
+
+
+def _no_known_key_type(error: Exception, known: KnownHosts, host: str, port: int) -> bool:
+    """Whether the server has no key of any type that is on record for it: another server, then."""
+    return isinstance(error, asyncssh.KeyExchangeFailed) and "host key" in str(error) and known.knows(host, port)
+
+
+def _explained_host_key(error: Exception, owner: _Owner, known: KnownHosts, host: str, port: int) -> StorageError:
+    key, pattern = owner.presented, host_pattern(host, port)
+    if key is not None and not known.knows(host, port):
+        return UnknownHostKey(host, port, key, known)
+    shown = f": it is now {key.get_algorithm()} {key.get_fingerprint()}" if key is not None else f" ({error})"
+    return HostKeyChanged(
+        f"the host key of {pattern} is not the known one{shown}",
+        "Either the server was reinstalled or somebody is in between. If you know why it changed, "
+        f"remove the old key with: ssh-keygen -R '{pattern}'",
+    )
+
+
+def _explained_refusal(offer: Offer, who: str) -> LoginRefused:
+    if offer.locked:
+        name = offer.locked[0]
+        return LoginRefused(
+            f"{who} refused the login, and {name} has a passphrase and is not in an ssh agent",
+            f"Put it into the agent with 'ssh-add {name}'; KDNA never asks for passphrases of ssh keys.",
+        )
+    if offer.broken:
+        return LoginRefused(f"{who} refused the login, and the key cannot be used: {offer.broken[0]}")
+    if not offer.tried:
+        return LoginRefused(
+            f"{who} refused the login: there is no ssh key on this machine to log in with",
+            f"Make one with 'ssh-keygen' and install it with 'ssh-copy-id {who}'.",
+        )
+    return LoginRefused(f"{who} refused the login; tried: {', '.join(offer.tried)}")
+
+
+def _not_ssh(place: str, detail: str) -> Unreachable:
+    return Unreachable(
+        f"{place} answers, but not as an SSH server ({detail})",
+        "Check the port: 'kdna server update ALIAS -p PORT'. SSH usually has 22.",
+    )
+
+
+def _reason(error: Exception) -> str:
+    """The operating system's words, without the addresses that asyncio puts before them."""
+    if isinstance(error, OSError) and error.strerror:
+        return re.sub(r"^Connect call failed .*$", "no route, or refused", error.strerror)
+    return str(error) or type(error).__name__

@@ -1,0 +1,50 @@
+"""From an address to an open storage: the one place where the parts are put together."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+from kdna.storage.address import Address
+from kdna.storage.base import Storage
+from kdna.storage.local import LocalStorage
+
+
+def open_storage(
+    address: Address,
+    repo_path: str,
+    *,
+    port: int | None = None,
+    key_file: str | None = None,
+    ask_host_key: Callable[[str, int, str, str], bool] | None = None,
+) -> Storage:
+    """The storage at `address`, rooted at `repo_path`, connected and ready; nothing is created by opening it.
+
+    A relative `repo_path` lies under the login's folder of a server, and under the folder of a ``file`` address.
+    `port` wins over the address, and both over the ssh config. `key_file` is offered alone. `ask_host_key(host, port,
+    key type, fingerprint)` decides about a server met for the first time; None means no.
+
+    Raises `Unreachable`, `HostKeyUnknown`, `HostKeyChanged`, `LoginRefused` or `NoSftp`.
+    """
+    if address.kind != "ssh":
+        return LocalStorage(os.path.join(_native(address.path), repo_path))
+    # asyncssh takes a quarter of a second to import, which commands that stay on this machine need not pay.
+    from kdna.storage.sftp import SftpStorage
+    from kdna.storage.ssh import SshConnection
+
+    connection = SshConnection(
+        replace(address, port=port or address.port), key_file=key_file, ask_host_key=ask_host_key
+    )
+    try:
+        connection.open()
+    except BaseException:
+        connection.close()
+        raise
+    return SftpStorage(connection, repo_path)
+
+
+def _native(path: str) -> str:
+    """The path of a ``file`` address as this system writes it: ``/C:/x`` is ``C:/x`` on Windows."""
+    return path[1:] if os.name == "nt" and re.match(r"/[A-Za-z]:", path) else path

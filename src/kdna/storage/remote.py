@@ -1,0 +1,309 @@
+"""The verbs of a storage as SFTP requests; each is one coroutine, to be repeated after a lost connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import asyncssh
+
+from kdna.errors import Denied, Exists, Missing, StorageError
+from kdna.storage.base import Entry, Space
+from kdna.storage.login import Link
+from kdna.storage.names import TEMPORARY, is_name, temporary_name
+from kdna.storage.sftp_answers import above, exists, explained, is_folder, room
+from kdna.storage.ssh import LOST
+from kdna.storage.transfer import download, in_flight, upload
+
+T = TypeVar("T")
+
+_NEW_FILE = asyncssh.FXF_WRITE | asyncssh.FXF_CREAT | asyncssh.FXF_EXCL
+_READ_ONLY = asyncssh.SFTPAttrs(permissions=0o444)
+_PRIVATE = asyncssh.SFTPAttrs(permissions=0o700)
+_AT_ONCE = 64  # folders listed or flushed at the same time; each needs a handle on the server
+_COMPARED = 1 << 20  # up to this size an object found after a drop is compared with ours byte by byte
+
+
+class RemoteFolder:
+    """A folder on a server and what it needs to have names flushed; lives on the event loop.
+
+    Every verb takes the connection to use, and `again`: whether an earlier try may have been carried out by the
+    server without the answer arriving here. Raises storage errors, and `LOST` for the connection's end.
+    """
+
+    def __init__(self, root: bytes, location: str) -> None:
+        self._root = root
+        self._location = location
+        self._touched: set[bytes] = set()  # folders whose names may not be durable yet
+        self._unsynced: set[str] = set()  # objects that a crash of the server could still take away
+        self._synced_on = 0  # number of the connection at the last sync
+        self._flushes_files = self._flushes_folders = True  # until the server shows that it can't
+        self._flushed_a_folder = False
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def space(self, link: Link, _again: bool) -> Space | None:
+        """Room on the file system."""
+        return await room(link.sftp, self._root)
+
+    async def create(self, name: str, parts: Sequence[bytes | memoryview], link: Link, again: bool) -> None:
+        """Store under `name`, made of `parts`."""
+        size = sum(memoryview(part).nbytes for part in parts)
+        if again and await self._is_ours(link.sftp, name, parts, size):
+            self._touched.add(above(self._path(name)))
+            self._unsynced.add(name)
+            return
+        temporary = temporary_name()
+        try:
+            await self._write_temporary(link.sftp, temporary, parts)
+            await self._publish(link.sftp, temporary, name)
+            self._unsynced.add(name)
+        except LOST:
+            raise
+        except asyncssh.SFTPError as error:
+            await self._discard(link.sftp, temporary)
+            if isinstance(error, asyncssh.SFTPFailure) and await exists(link.sftp, self._path(name)):
+                raise Exists(f"object {name} exists already") from error
+            failure = await explained(link.sftp, error, name, self._root, size)
+            if isinstance(failure, Missing):
+                failure = StorageError(f"{self._location} is not a folder that can hold {name}")
+            raise failure from error
+
+    async def _is_ours(
+        self, sftp: asyncssh.SFTPClient, name: str, parts: Sequence[bytes | memoryview], size: int
+    ) -> bool:
+        """Whether an object that may be there is the one whose creation was not confirmed before a drop.
+
+        Large objects bear names that nobody else makes, so that their size tells; small ones, which several
+        clients may want to create under one name, are compared.
+        """
+        try:
+            if (await sftp.stat(self._path(name))).size != size:
+                return False
+        except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
+            return False
+        return size > _COMPARED or await self._read_file(sftp, name, 0, size) == b"".join(parts)
+
+    async def _write_temporary(self, sftp: asyncssh.SFTPClient, name: str, parts: Sequence[bytes | memoryview]) -> None:
+        open_it = partial(sftp.open, self._path(name), _NEW_FILE, _READ_ONLY, encoding=None, block_size=None)
+        try:
+            file = await open_it()
+        except asyncssh.SFTPNoSuchFile:
+            await self._make_folder(sftp, self._path(TEMPORARY))
+            file = await open_it()
+        try:
+            await upload(sftp, file, parts, partial(self._flush_file, file), file.close)
+        except asyncssh.SFTPError:
+            self._close_later(file)
+            raise
+
+    async def _flush_file(self, file: asyncssh.SFTPClientFile) -> None:
+        if self._flushes_files:
+            try:
+                await file.fsync()
+            except asyncssh.SFTPOpUnsupported:
+                self._flushes_files = False
+
+    async def _publish(self, sftp: asyncssh.SFTPClient, temporary: str, name: str) -> None:
+        """Give a finished file its name, only if nobody has it."""
+        old, new = self._path(temporary), self._path(name)
+        try:
+            await self._name_exclusively(sftp, old, new)
+        except asyncssh.SFTPNoSuchFile:
+            await self._make_folder(sftp, above(new))
+            await self._name_exclusively(sftp, old, new)
+        self._touched.add(above(new))
+
+    async def _name_exclusively(self, sftp: asyncssh.SFTPClient, old: bytes, new: bytes) -> None:
+        """RENAME of SFTP version 3, which refuses an existing target; hardlink@openssh.com where it is forbidden.
+
+        A server set to append-only forbids renaming and removing: the temporary name then stays beside the new.
+        """
+        try:
+            await sftp.rename(old, new)
+        except (asyncssh.SFTPPermissionDenied, asyncssh.SFTPOpUnsupported) as refusal:
+            try:
+                await sftp.link(old, new)
+            except asyncssh.SFTPOpUnsupported:
+                raise refusal from None
+            with contextlib.suppress(asyncssh.SFTPPermissionDenied, asyncssh.SFTPFailure):
+                await sftp.remove(old)
+
+    async def _discard(self, sftp: asyncssh.SFTPClient, temporary: str) -> None:
+        """Remove an upload that came to nothing, if the server lets us."""
+        try:
+            await sftp.remove(self._path(temporary))
+        except LOST:
+            raise
+        except asyncssh.SFTPError:
+            return
+
+    async def read(self, name: str, start: int, length: int | None, link: Link, _again: bool) -> bytes:
+        """Bytes of an object; `Missing`."""
+        return await self._answered(link, name, self._read_file(link.sftp, name, start, length))
+
+    async def _read_file(self, sftp: asyncssh.SFTPClient, name: str, start: int, length: int | None) -> bytes:
+        file = await sftp.open(self._path(name), asyncssh.FXF_READ, encoding=None, block_size=None)
+        try:
+            return await download(sftp, file, start, length)
+        finally:
+            self._close_later(file)
+
+    async def _list_one(self, link: Link, folder: str, found: list[Entry], deeper: list[str]) -> None:
+        """Add what lies in one folder: objects to `found`, folders to `deeper`."""
+        try:
+            entries = await self._answered(link, folder, link.sftp.readdir(self._path(folder)))
+        except Missing:
+            return
+        for entry in entries:
+            own = entry.filename.decode("latin-1") if isinstance(entry.filename, bytes) else entry.filename
+            name, attrs = f"{folder}/{own}" if folder else own, entry.attrs
+            if not is_name(name) or name == TEMPORARY:
+                continue
+            if attrs.type == asyncssh.FILEXFER_TYPE_DIRECTORY:
+                deeper.append(name)
+            elif attrs.type == asyncssh.FILEXFER_TYPE_REGULAR:
+                found.append(Entry(name, attrs.size or 0, attrs.mtime or 0))
+
+    async def size(self, name: str, link: Link, _again: bool) -> int:
+        """Bytes an object has; `Missing`."""
+        attrs = await self._answered(link, name, link.sftp.stat(self._path(name)))
+        if attrs.type == asyncssh.FILEXFER_TYPE_DIRECTORY:
+            raise Missing(f"no object {name}")
+        return attrs.size or 0
+
+    async def rename(self, old: str, new: str, link: Link, again: bool) -> None:
+        """Consume `old`; `Missing`."""
+        source, target = self._path(old), self._path(new)
+        try:
+            await self._answered(link, old, self._move(link, source, target))
+        except Missing:
+            if await exists(link.sftp, source):
+                await self._answered(link, new, self._make_folder(link.sftp, above(target)))
+                await self._answered(link, old, self._move(link, source, target))
+            elif not (again and await exists(link.sftp, target)):
+                raise
+        self._touched.update((above(source), above(target)))
+        self._unsynced.discard(old)
+        self._unsynced.add(new)
+
+    async def _move(self, link: Link, source: bytes, target: bytes) -> None:
+        """One rename(2) on the server: of several that want the same source, one gets it.
+
+        OpenSSH's plain RENAME links and unlinks, which two could do at the same time, so it is no substitute
+        there; other servers, which lack posix-rename@openssh.com, do rename(2) for it.
+        """
+        try:
+            await link.sftp.posix_rename(source, target)
+        except asyncssh.SFTPOpUnsupported:
+            if "OpenSSH" in link.server:
+                raise Denied("the server forbids posix-rename, without which no backup can be finished") from None
+            await link.sftp.rename(source, target)
+
+    async def remove(self, name: str, link: Link, again: bool) -> None:
+        """Take an object away; `Missing`."""
+        try:
+            await self._answered(link, name, link.sftp.remove(self._path(name)))
+        except Missing:
+            if not again:
+                raise
+        self._unsynced.discard(name)
+        self._touched.add(above(self._path(name)))
+
+    async def sync(self, link: Link, _again: bool) -> None:
+        """Flush every folder whose names changed since the last call, where the server can.
+
+        If the connection was lost in between, the server may have been restarted: then the names made since the
+        last call are looked for first, and `StorageError` tells when one is gone.
+        """
+        touched, self._touched = self._touched, set()
+        names, self._unsynced = self._unsynced, set()
+        try:
+            if link.number != self._synced_on:
+                await in_flight((self._still_there(link, name) for name in names), _AT_ONCE)
+            if self._flushes_folders:
+                await in_flight((self._flush_folder(link, folder) for folder in touched), _AT_ONCE)
+        except BaseException:
+            self._touched |= touched
+            self._unsynced |= names
+            raise
+        self._synced_on = link.number
+
+    async def _still_there(self, link: Link, name: str) -> None:
+        if not await self._answered(link, name, exists(link.sftp, self._path(name))):
+            raise StorageError(
+                f"the server has forgotten {name}, which it had confirmed: it was restarted meanwhile",
+                "Run the command again.",
+            )
+
+    async def _flush_folder(self, link: Link, path: bytes) -> None:
+        try:
+            handle = await link.sftp.open(path, asyncssh.FXF_READ, encoding=None)
+        except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
+            return  # removed since
+        except (asyncssh.SFTPFailure, asyncssh.SFTPPermissionDenied, asyncssh.SFTPBadMessage):
+            self._flushes_folders = False  # not a server that opens folders
+            return
+        try:
+            await handle.fsync()
+            self._flushed_a_folder = True
+        except (asyncssh.SFTPOpUnsupported, asyncssh.SFTPFailure, asyncssh.SFTPBadMessage) as error:
+            if self._flushed_a_folder:
+                raise StorageError(f"the server could not flush a folder to its disk ({error.reason})") from error
+            self._flushes_folders = False
+        finally:
+            self._close_later(handle)
+
+    async def _make_folder(self, sftp: asyncssh.SFTPClient, path: bytes) -> None:
+        """Make a folder and those above it; being there already is success."""
+        try:
+            await sftp.mkdir(path, _PRIVATE)
+        except LOST:
+            raise
+        except asyncssh.SFTPNoSuchFile:
+            if above(path) == path:
+                raise
+            await self._make_folder(sftp, above(path))
+            await sftp.mkdir(path, _PRIVATE)
+        except asyncssh.SFTPError:
+            if not await is_folder(sftp, path):
+                raise
+            return
+        self._touched.add(above(path))
+
+    async def _answered(self, link: Link, what: str, request: Coroutine[Any, Any, T]) -> T:
+        """The result of a request, its refusal as a storage error."""
+        try:
+            return await request
+        except LOST:
+            raise
+        except asyncssh.SFTPError as error:
+            raise await explained(link.sftp, error, what or self._location, self._root) from error
+
+    def _close_later(self, file: asyncssh.SFTPClientFile) -> None:
+        """Close a handle without waiting for the answer, in which there is nothing to learn."""
+
+        async def close() -> None:
+            with contextlib.suppress(asyncssh.Error, OSError):
+                await file.close()
+
+        task = asyncio.create_task(close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def _path(self, name: str) -> bytes:
+        if not name:
+            return self._root
+        return (b"/" if self._root == b"/" else self._root + b"/") + name.encode("ascii")
+
+    async def list(self, folder: str, link: Link, _again: bool) -> list[Entry]:
+        """Every object below `folder`, level by level, the folders of one level at the same time."""
+        found: list[Entry] = []
+        level = [folder]
+        while level:
+            deeper: list[str] = []
+            await in_flight((self._list_one(link, here, found, deeper) for here in level), _AT_ONCE)
+            level = deeper
+        return found
