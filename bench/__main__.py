@@ -1,0 +1,82 @@
+"""The command: `python -m bench` measures and writes a table, a picture and the raw figures."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench import report
+from bench.data import make
+from bench.measure import machine
+from bench.run import Cell
+from bench.server import sshd
+from bench.tools import every_tool
+
+
+def options() -> argparse.Namespace:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kdna-bench"
+    kdna = shutil.which("kdna") or f"{sys.executable} -m kdna"
+    names = ",".join(tool.name for tool in every_tool(["kdna"]))
+    parser = argparse.ArgumentParser("python -m bench", description=__doc__)
+    add = parser.add_argument
+    add("--runs", type=int, default=5, help="rounds; the table shows medians (default: 5)")
+    add("--data", default="source,small,large", help="of source, small, large, large4, sparse; or paths of folders")
+    add("--tools", default=names, help=f"default: {names}, as far as they are installed")
+    add("--targets", default="local,sftp", help="local folder, real sshd on loopback, or both (default)")
+    add("--out", type=Path, default=Path("bench/results"), help="where the results go (default: bench/results)")
+    add("--name", default="latest", help="their file name, without ending (default: latest)")
+    add("--work", type=Path, default=cache, help=f"disk to measure on, some 10 GB (default: {cache})")
+    add("--kdna", default=kdna, help=f"how KDNA is started (default: {kdna})")
+    add("--quick", action="store_true", help="a twentieth of the data, one run: does everything work?")
+    add("--report", type=Path, metavar="JSON", help="measure nothing, draw table and picture again")
+    return parser.parse_args()
+
+
+def run(chosen: argparse.Namespace) -> dict[str, Any]:
+    work = chosen.work.resolve()
+    wanted = chosen.tools.split(",")
+    known = [tool for tool in every_tool(shlex.split(chosen.kdna)) if tool.name in wanted]
+    tools = [tool for tool in known if not tool.missing()]
+    rounds = 1 if chosen.quick else chosen.runs
+    result: dict[str, Any] = {
+        "machine": machine(work),
+        "rounds": rounds,
+        "data": {},
+        "tools": {tool.name: tool.facts() for tool in tools},
+        "not_installed": [tool.name for tool in known if tool.missing()],
+    }
+    cells = []
+    with contextlib.ExitStack() as stack:
+        shutil.rmtree(work / "sshd", ignore_errors=True)
+        targets = chosen.targets.split(",")
+        ssh_config = stack.enter_context(sshd(work / "sshd")) if "sftp" in targets else None
+        for name in chosen.data.split(","):
+            data = make(name, work, chosen.quick)
+            result["data"][data.name] = data.facts()
+            for target in targets:
+                cells.append(Cell(data, ssh_config if target == "sftp" else None, tools, work))
+                cells[-1].run(rounds)
+    result["samples"] = [sample for cell in cells for sample in cell.samples]
+    result["failures"] = [failure for cell in cells for failure in cell.failures]
+    return result
+
+
+def main() -> int:
+    chosen = options()
+    if chosen.report:
+        return report.write(json.loads(chosen.report.read_text()), chosen.report)
+    result = run(chosen)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    report.write(result, chosen.out / f"{chosen.name}.json")
+    return 1 if result["failures"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
