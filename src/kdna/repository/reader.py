@@ -157,7 +157,7 @@ class Reader:
                 self._frames.popitem(last=False)
         return raw
 
-    def open_frame(self, location: Location, sealed: bytes) -> bytes:
+    def open_frame(self, location: Location, sealed: bytes | memoryview) -> bytes:
         """Decrypt and decompress one frame. Raises `Damaged`."""
         opener = self._opener(location)
         return decompress(location.method, opener.frame(location.number, sealed, last=location.last), location.raw)

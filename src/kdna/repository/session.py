@@ -199,3 +199,33 @@ class Session:
                 return
 
 
+class Trial:
+    """What a session would store, without storing anything: for dry runs. Refresh the reader first."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._index = reader.index
+        self._seen: set[bytes] = set()
+        self._hash_data = reader.seal.hasher(tree=False)
+        self._hash_tree = reader.seal.hasher(tree=True)
+
+    @property
+    def trusted(self) -> bool:
+        """See `Session.trusted`."""
+        return self._index.whole
+
+    def has(self, blob_id: bytes) -> bool:
+        """Whether a blob is stored, or would be by now."""
+        return blob_id in self._seen or self._index.has(blob_id)
+
+    def put(self, data: bytes) -> tuple[bytes, bool]:
+        """The id of a data blob, and whether it would be new."""
+        return self._seen_first(self._hash_data(data))
+
+    def put_tree(self, data: bytes) -> tuple[bytes, bool]:
+        """The same for a tree blob."""
+        return self._seen_first(self._hash_tree(data))
+
+    def _seen_first(self, blob_id: bytes) -> tuple[bytes, bool]:
+        new = not self.has(blob_id)
+        self._seen.add(blob_id)
+        return blob_id, new

@@ -1,4 +1,7 @@
-"""The record of one backup: where it came from, what it holds, and who made it. Pure; see FORMAT.md."""
+"""The record of one backup: where it came from, what it holds, and who made it. Pure; see FORMAT.md.
+
+Its version stands in front, so that the record of a later KDNA is told apart from a damaged one.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,6 @@ class Client(msgspec.Struct):
 class Manifest(msgspec.Struct, omit_defaults=True, kw_only=True):
     """One backup. Times are nanoseconds since the epoch, by the client's clock."""
 
-    version: int = VERSION
     program: str
     project: str
     tag: str
@@ -57,29 +59,23 @@ class Manifest(msgspec.Struct, omit_defaults=True, kw_only=True):
         return self.root.kind == FOLDER
 
 
-class _Version(msgspec.Struct):
-    """Just the version, so that a later manifest is told apart from a damaged one."""
-
-    version: int
-
-
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Manifest)
-_version_decoder = msgspec.msgpack.Decoder(_Version)
+_version_decoder = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw])
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """A manifest as bytes."""
-    return _encoder.encode(manifest)
+    return _encoder.encode((VERSION, manifest))
 
 
 def decode_manifest(data: bytes) -> Manifest:
     """A manifest from bytes. Raises `Damaged`, `NewerFormat`."""
     try:
-        version = _version_decoder.decode(data).version
+        version, body = _version_decoder.decode(data)
         if version > VERSION:
             raise NewerFormat(f"a backup was written in format {version}, and this KDNA knows {VERSION}")
-        manifest = _decoder.decode(data)
+        manifest = _decoder.decode(body)
     except msgspec.MsgspecError as error:
         raise Damaged(f"a backup's manifest cannot be read: {error}") from None
     check_node(manifest.root)

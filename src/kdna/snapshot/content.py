@@ -1,0 +1,118 @@
+"""Stores the content of a file: whole when small, cut when large, without holes; again if it changed meanwhile."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import NamedTuple
+
+from kdna.progress import Counts
+from kdna.snapshot.cut import WHOLE_BELOW, Cutter
+from kdna.snapshot.holes import data_extents
+from kdna.snapshot.metadata import disk
+from kdna.snapshot.node import IDS_IN_NODE, Extra, cut_list
+from kdna.snapshot.store import Store
+
+_TRIES = 3
+_WORTH_READING_AGAIN = 64 * 1024 * 1024  # bytes; a larger file that keeps changing is stored as it was read
+
+
+class Content(NamedTuple):
+    """A stored file."""
+
+    ids: bytes  # 32 bytes each
+    size: int  # bytes, holes included
+    status: os.stat_result  # after the last read
+    steady: bool  # whether it stayed the same while it was read
+    extra: Extra | None
+
+
+class NotRegular(OSError):
+    """What was a file when it was listed is something else now."""
+
+
+class FileSaver:
+    """Stores files into one store."""
+
+    def __init__(self, store: Store, cut_seed: int, counts: Counts) -> None:
+        self._store = store
+        self._cutter = Cutter(cut_seed)
+        self._counts = counts
+
+    def save(self, folder: disk.Folder, name: bytes, status: os.stat_result) -> Content:
+        """Store the file `name` of an open folder; `status` is what a look at it just said.
+
+        Raises OSError for what is wrong with the file, `StorageError` for what is wrong with the storage.
+        """
+        fd = disk.open_file(folder, name)
+        try:
+            for tries in range(1, _TRIES + 1):
+                ids, size, extents, listed = self._read(fd, status)
+                after = os.fstat(fd)
+                if not stat.S_ISREG(after.st_mode):
+                    raise NotRegular(f"{os.fsdecode(name)} is not a file any more")
+                steady = _same(status, after)
+                if steady or tries == _TRIES or after.st_size > _WORTH_READING_AGAIN:
+                    break
+                status = after
+            xattrs = disk.read_xattrs(fd)
+        finally:
+            os.close(fd)
+        plain = not xattrs and extents is None and not listed
+        extra = None if plain else Extra(xattrs=xattrs, extents=extents, listed=listed)
+        return Content(ids, size, after, steady, extra)
+
+    def _read(self, fd: int, status: os.stat_result) -> tuple[bytes, int, list[tuple[int, int]] | None, bool]:
+        """The ids of a file's blobs, its size, its extents if it has holes, and whether the ids are in a list."""
+        size = status.st_size
+        holes = disk.may_have_holes(status)
+        if size < WHOLE_BELOW and not holes:
+            data = _read_small(fd, size)
+            if data is not None:
+                return (self._put(data) if data else b""), len(data), None, False
+        extents = data_extents(fd, size) if holes else None
+        if extents == [(0, size)]:
+            extents = None
+        ids = []
+        stored = 0
+        for piece in self._cutter.cut(fd, extents):
+            ids.append(self._put(piece))
+            stored += len(piece)
+        if len(ids) <= IDS_IN_NODE:
+            return b"".join(ids), (stored if extents is None else size), extents, False
+        lists = b"".join(self._store.put_tree(part)[0] for part in cut_list(ids))
+        return lists, (stored if extents is None else size), extents, True
+
+    def _put(self, data: bytes) -> bytes:
+        blob, new = self._store.put(data)
+        counts = self._counts
+        counts.bytes += len(data)
+        if new:
+            counts.bytes_new += len(data)
+        else:
+            counts.bytes_known += len(data)
+        return blob
+
+
+def _read_small(fd: int, size: int) -> bytes | None:
+    """The whole of a small file; None when it has grown large meanwhile."""
+    os.lseek(fd, 0, os.SEEK_SET)
+    data = os.read(fd, size + 1)
+    if len(data) == size:
+        return data
+    while len(data) < WHOLE_BELOW:
+        more = os.read(fd, WHOLE_BELOW - len(data))
+        if not more:
+            return data
+        data += more
+    return None
+
+
+def _same(before: os.stat_result, after: os.stat_result) -> bool:
+    """Whether a file is the one that was looked at, with the content it had then."""
+    return (
+        before.st_size == after.st_size
+        and before.st_mtime_ns == after.st_mtime_ns
+        and before.st_ino == after.st_ino
+        and before.st_ctime_ns == after.st_ctime_ns
+    )

@@ -1,0 +1,478 @@
+"""Saves a file or folder: scan in a stable order, compare with the parent snapshot, store what is new, make trees.
+
+One pass. Each folder's names, sorted as bytes, are walked beside the nodes its parent snapshot has, which are in the
+same order, so neither needs to be searched and a folder of a million entries needs memory for its names only. A file is
+unchanged when kind, size, times, inode, owner and mode are what they were and its change time lies safely before the
+parent began: a change within the clock tick in which a file was read would leave no trace in its times. What is
+unchanged is taken over, content and all; when that goes for a whole folder, its tree is neither encoded nor looked up.
+
+What is wrong with a source file is reported and the backup goes on; an error of the storage ends it.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+
+from kdna.errors import SourceError
+from kdna.progress import Counts, Sink
+from kdna.repository.reader import Reader
+from kdna.snapshot.content import Content, FileSaver
+from kdna.snapshot.manifest import Manifest
+from kdna.snapshot.metadata import disk
+from kdna.snapshot.node import (
+    BLOCK,
+    CHARACTER,
+    FIFO,
+    FILE,
+    FOLDER,
+    SYMLINK,
+    Extra,
+    Node,
+    encode_part,
+    ends_part,
+)
+from kdna.snapshot.parent import U64, Parent
+from kdna.snapshot.select import CACHE_TAG, IGNORE_FILE, NO_RULES, Rules, is_cache_tag
+from kdna.snapshot.store import Store
+
+_OPEN_FOLDERS = 100  # ancestors deeper than this are closed while folders below them are saved
+_SHOWN = 8 * 1024 * 1024  # bytes: a file that takes long enough to be named while it is read
+_IGNORE_MOST = 1 << 20  # bytes read of an ignore file
+_PART_CHECK = 1024  # a shorter part never ends
+_KINDS = {
+    stat.S_IFREG: FILE,
+    stat.S_IFDIR: FOLDER,
+    stat.S_IFLNK: SYMLINK,
+    stat.S_IFIFO: FIFO,
+    stat.S_IFCHR: CHARACTER,
+    stat.S_IFBLK: BLOCK,
+}
+
+
+@dataclass(frozen=True)
+class SaveOptions:
+    """What to leave out."""
+
+    rules: Rules = NO_RULES
+    caches: bool = False  # of a folder marked with a CACHEDIR.TAG, save the tag only
+    one_file_system: bool = False
+    skip: frozenset[tuple[int, int]] = frozenset()  # (device, inode) of folders never to enter: KDNA's own
+
+
+class Saved(NamedTuple):
+    """What a manifest needs to know."""
+
+    root: Node
+    users: dict[int, str]
+    groups: dict[int, str]
+
+
+@dataclass
+class _Open:
+    """A folder on the way from the root to where the walk is."""
+
+    path: bytes
+    name: bytes
+    status: os.stat_result
+    before: Node | None  # what the parent snapshot has here
+    rules: Rules
+    names: list[bytes] = field(default_factory=list)  # those still to come, the next one last
+    olds: Iterator[Node] = field(default_factory=lambda: iter(()))
+    old: Node | None = None  # the parent's next node, not passed yet
+    folder: disk.Folder | None = None  # None while folders far below are saved
+    extra: Extra | None = None
+    nodes: list[Node] = field(default_factory=list)  # of the part being made
+    parts: list[bytes] = field(default_factory=list)  # ids of the parts before
+    same: bool = True  # every node so far is the parent's own, and none of the parent's was passed over
+
+    def add(self, node: Node, old: Node | None) -> None:
+        """Take the next node, in order; `old` is the parent's node of that name."""
+        if node is not old:
+            self.same = False
+        self.nodes.append(node)
+
+
+def save(
+    store: Store,
+    reader: Reader,
+    source: bytes,
+    parent: Manifest | None,
+    options: SaveOptions,
+    counts: Counts,
+    sink: Sink,
+) -> Saved:
+    """Save `source`, an absolute path, into `store`.
+
+    Raises `SourceError` when the source itself can't be read, `StorageError` when the storage fails.
+    """
+    return _Saver(store, reader, parent, options, counts, sink).run(source)
+
+
+class _Saver:
+    """One run of `save`."""
+
+    def __init__(
+        self, store: Store, reader: Reader, parent: Manifest | None, options: SaveOptions, counts: Counts, sink: Sink
+    ) -> None:
+        self._store = store
+        self._parent = Parent(parent, store, reader, sink)
+        self._options = options
+        self._counts = counts
+        self._sink = sink
+        self._files = FileSaver(store, reader.seal.cut_seed, counts)
+        self._owners: set[tuple[int, int]] = set()
+        self._linked: dict[tuple[int, int], Content] = {}
+        self._devices: dict[int, int] = {}
+
+    def run(self, source: bytes) -> Saved:
+        """Save everything."""
+        try:
+            status = os.stat(source)
+        except OSError as error:
+            raise SourceError(f"{os.fsdecode(source)}: {error.strerror}", "Nothing was saved.") from None
+        old = self._parent.root
+        name = os.path.basename(source.rstrip(os.fsencode(os.sep))) or b"root"
+        if stat.S_ISDIR(status.st_mode):
+            before = old if old and old.kind == FOLDER else None
+            root = self._walk(_Open(source, name, status, before, self._options.rules))
+        elif stat.S_ISREG(status.st_mode):
+            root = self._single(os.path.realpath(source), status)
+        else:
+            raise SourceError(f"{os.fsdecode(source)} is neither a file nor a folder", "Name a file or a folder.")
+        users = {uid: known for uid, _ in self._owners if (known := disk.user_name(uid)) is not None}
+        groups = {gid: known for _, gid in self._owners if (known := disk.group_name(gid)) is not None}
+        return Saved(msgspec.structs.replace(root, name=name), users, groups)
+
+    def _single(self, path: bytes, status: os.stat_result) -> Node:
+        """A source that is one file."""
+        here = _Open(os.path.dirname(path), b"", status, None, NO_RULES)
+        root = self._parent.root
+        before = root if root and root.kind == FILE else None
+        try:
+            here.folder = disk.open_root(here.path)
+            node = before if before and self._parent.unchanged(before, status) else None
+            node = node or self._file(here, os.path.basename(path), status, before)
+        except OSError as error:
+            raise SourceError(f"{os.fsdecode(path)}: {error.strerror}", "Nothing was saved.") from None
+        finally:
+            _close(here)
+        if node is before:
+            self._counts.files += 1
+            self._counts.unchanged += 1
+            self._counts.bytes += status.st_size
+        return node
+
+    # folders
+
+    def _walk(self, root: _Open) -> Node:
+        """Save a folder and all below it; without recursion, so that depth has no limit."""
+        try:
+            root.folder = disk.open_root(root.path)
+        except OSError as error:
+            raise SourceError(f"{os.fsdecode(root.path)}: {error.strerror}", "Nothing was saved.") from None
+        self._enter(root)
+        stack = [root]
+        while True:
+            here = stack[-1]
+            if here.folder is None and here.names:
+                self._open_again(stack)
+            child = self._entries(here)
+            if child is not None:
+                self._open(child, here)
+                self._enter(child)
+                stack.append(child)
+                if len(stack) > _OPEN_FOLDERS:
+                    _close(here)
+                continue
+            stack.pop()
+            node = self._leave(here)
+            if not stack:
+                return node
+            stack[-1].add(node, here.before)
+            self._end_part_if_due(stack[-1], node.name)
+
+    def _open(self, child: _Open, parent: _Open) -> None:
+        """Open a folder in its parent; one that can't be opened is reported, and saved as empty."""
+        try:
+            child.folder = disk.open_folder(_folder_of(parent), child.name)
+        except OSError as error:
+            self._failed(child.path, error)
+
+    def _open_again(self, stack: list[_Open]) -> None:
+        """Open the last folder of the stack by way of the nearest open one; if that fails, what is left is lost."""
+        here = stack[-1]
+        open_ones = [place for place, one in enumerate(stack) if one.folder is not None]
+        passed: list[disk.Folder] = []
+        try:
+            folder = _folder_of(stack[open_ones[-1]])
+            for one in stack[open_ones[-1] + 1 :]:
+                folder = disk.open_folder(folder, one.name)
+                passed.append(folder)
+            here.folder = passed.pop()
+        except OSError as error:
+            while here.names:
+                self._failed(os.path.join(here.path, here.names.pop()), error)
+        finally:
+            for folder in passed:
+                disk.close_folder(folder)
+
+    def _enter(self, here: _Open) -> None:
+        """Read the names in a folder just opened, and what it says of itself."""
+        self._counts.folders += 1
+        self._counts.current = os.fsdecode(here.path)
+        self._owners.add((here.status.st_uid, here.status.st_gid))
+        if here.folder is not None:
+            try:
+                names = disk.names(here.folder)
+                here.extra = _xattrs_only(disk.read_xattrs(here.folder))
+                here.names = self._select(here, here.folder, names)
+                here.names.reverse()
+            except OSError as error:
+                self._failed(here.path, error)
+        if here.before is not None:
+            here.olds = self._parent.nodes(here.before)
+            here.old = next(here.olds, None)
+
+    def _select(self, here: _Open, folder: disk.Folder, names: list[bytes]) -> list[bytes]:
+        """Obey what the folder itself says of what to leave out. Raises OSError."""
+        if IGNORE_FILE in names:
+            here.rules, complaints = here.rules.with_file(_start_of(folder, IGNORE_FILE, _IGNORE_MOST))
+            for complaint in complaints:
+                self._sink.warning(os.fsdecode(os.path.join(here.path, IGNORE_FILE)), complaint)
+        if self._options.caches and CACHE_TAG in names and is_cache_tag(_start_of(folder, CACHE_TAG, 64)):
+            self._counts.excluded += len(names) - 1
+            return [CACHE_TAG]
+        return names
+
+    def _leave(self, here: _Open) -> Node:
+        """Close a folder and make its node."""
+        _close(here)
+        before = here.before
+        if before is not None and here.same and here.old is None and not here.parts and self._parent.stored(before):
+            content = before.content
+        else:
+            self._end_part(here)
+            content = b"".join(here.parts)
+        node = _node(here.name, FOLDER, here.status, 0, content, here.extra)
+        return before if node == before and before is not None else node
+
+    def _end_part_if_due(self, here: _Open, name: bytes) -> None:
+        if ends_part(len(here.nodes), name):
+            self._end_part(here)
+
+    def _end_part(self, here: _Open) -> None:
+        if here.nodes:
+            here.parts.append(self._store.put_tree(encode_part(here.nodes))[0])
+            here.nodes = []
+
+    # entries: the loop that every file passes through
+
+    def _entries(self, here: _Open) -> _Open | None:
+        """Save entries until a folder is met, which is returned to be saved first; None when there are no more."""
+        counts, rules, racy, owners = self._counts, here.rules, self._parent.racy, self._owners
+        trusted = self._store.trusted
+        names, olds, old, nodes = here.names, here.olds, here.old, here.nodes
+        owner = (-1, -1)
+        look = functools.partial(disk.look, here.folder) if here.folder is not None else None
+        while names and look:
+            name = names.pop()
+            try:
+                status = look(name)
+            except OSError as error:
+                self._failed(os.path.join(here.path, name), error)
+                continue
+            while old is not None and old.name < name:
+                here.same = False
+                old = next(olds, None)
+            match = None
+            if old is not None and old.name == name:
+                match, old = old, next(olds, None)
+            mode = status.st_mode
+            if rules and rules.excludes(name, stat.S_ISDIR(mode)):
+                counts.excluded += 1
+                here.same = here.same and match is None
+                continue
+            if (status.st_uid, status.st_gid) != owner:
+                owner = (status.st_uid, status.st_gid)
+                owners.add(owner)
+            if (
+                match is not None
+                and match.ctime < racy
+                and match.mtime < racy
+                and match.ctime == status.st_ctime_ns
+                and match.mtime == status.st_mtime_ns
+                and match.size == status.st_size
+                and match.inode == status.st_ino
+                and status.st_nlink == 1
+                and match.mode == mode & 0o7777
+                and match.kind == FILE
+                and match.uid == status.st_uid
+                and match.gid == status.st_gid
+                and (trusted or self._parent.stored(match))
+            ):
+                counts.files += 1
+                counts.unchanged += 1
+                counts.bytes += match.size
+                nodes.append(match)
+            elif stat.S_ISDIR(mode):
+                child = self._subfolder(here, name, status, match)
+                if child is not None:
+                    here.old = old
+                    return child
+            else:
+                node = self._entry(here, name, status, match)
+                if node is None:
+                    here.same = False
+                else:
+                    here.add(node, match)
+            if len(nodes) >= _PART_CHECK and ends_part(len(nodes), name):
+                self._end_part(here)
+                nodes = here.nodes
+        here.old = old
+        return None
+
+    def _subfolder(self, here: _Open, name: bytes, status: os.stat_result, match: Node | None) -> _Open | None:
+        """A folder to be saved next; None when it is left out, or kept empty because it is a mount point."""
+        if (status.st_dev, status.st_ino) in self._options.skip:
+            self._counts.excluded += 1
+            here.same = here.same and match is None
+            return None
+        if self._options.one_file_system and status.st_dev != here.status.st_dev:
+            here.add(_node(name, FOLDER, status), match)
+            return None
+        before = match if match is not None and match.kind == FOLDER else None
+        return _Open(os.path.join(here.path, name), name, status, before, here.rules.enter(name))
+
+    def _entry(self, here: _Open, name: bytes, status: os.stat_result, match: Node | None) -> Node | None:
+        """Anything but a folder or a plainly unchanged file; None when it could not be read, which is reported."""
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode))
+        if kind is None:  # a socket: there is nothing in it to save
+            self._counts.excluded += 1
+            return None
+        path = os.path.join(here.path, name)
+        try:
+            if kind == FILE:
+                return self._file(here, name, status, match if match is not None and match.kind == FILE else None)
+            self._counts.files += 1
+            if match is not None and match.kind == kind and self._parent.unchanged(match, status):
+                self._counts.unchanged += 1
+                return match
+            self._count_new(match)
+            return self._special(here, name, kind, status)
+        except OSError as error:
+            self._failed(path, error)
+            return None
+
+    def _special(self, here: _Open, name: bytes, kind: int, status: os.stat_result) -> Node:
+        """A symlink, fifo or device. Raises OSError."""
+        folder = _folder_of(here)
+        target = disk.read_symlink(folder, name) if kind == SYMLINK else b""
+        device = disk.device_number(status) if kind in (CHARACTER, BLOCK) else 0
+        xattrs = disk.read_xattrs_of(folder, name)
+        extra = Extra(target=target, device=device, xattrs=xattrs) if target or device or xattrs else None
+        return _node(name, kind, status, 0, b"", extra)
+
+    def _file(self, here: _Open, name: bytes, status: os.stat_result, match: Node | None) -> Node:
+        """A file that is new, changed or has several names. Raises OSError."""
+        link = self._link(status) if status.st_nlink > 1 else None
+        if match is not None and self._parent.unchanged(match, status) and _link_of(match) == link:
+            self._counts.files += 1
+            self._counts.unchanged += 1
+            self._counts.bytes += status.st_size
+            return match
+        key = (status.st_dev, status.st_ino)
+        content = self._linked.get(key) if link else None
+        if content is None or content.status.st_ctime_ns != status.st_ctime_ns:
+            if status.st_size >= _SHOWN:
+                self._counts.current = os.fsdecode(os.path.join(here.path, name))
+            content = self._files.save(_folder_of(here), name, status)
+            if link:
+                self._linked[key] = content
+        if not content.steady:
+            self._sink.warning(os.fsdecode(os.path.join(here.path, name)), "changed while it was read; saved as read")
+        self._counts.files += 1
+        self._count_new(match)
+        extra = _with_link(content.extra, link)
+        node = _node(name, FILE, content.status, content.size, content.ids, extra)
+        return node if content.steady else msgspec.structs.replace(node, ctime=0)
+
+    def _link(self, status: os.stat_result) -> tuple[int, int]:
+        """What all names of one file share: its file system, counted as they are met, and inode."""
+        return self._devices.setdefault(status.st_dev, len(self._devices)), status.st_ino & U64
+
+    def _count_new(self, match: Node | None) -> None:
+        if match is None:
+            self._counts.new += 1
+        else:
+            self._counts.changed += 1
+
+    def _failed(self, path: bytes, error: OSError) -> None:
+        """Report what could not be read. What went away meanwhile is no failure: there is nothing left to save."""
+        if isinstance(error, FileNotFoundError):
+            self._sink.warning(os.fsdecode(path), "went away before it was read")
+        else:
+            self._counts.failed += 1
+            self._sink.warning(os.fsdecode(path), error.strerror or str(error))
+
+
+def _node(
+    name: bytes, kind: int, status: os.stat_result, size: int = 0, content: bytes = b"", extra: Extra | None = None
+) -> Node:
+    """A node for what a look at an entry said."""
+    return Node(
+        name,
+        kind,
+        stat.S_IMODE(status.st_mode),
+        status.st_uid,
+        status.st_gid,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+        status.st_ino & U64,
+        size,
+        content,
+        extra,
+    )
+
+
+def _folder_of(here: _Open) -> disk.Folder:
+    """A folder that is open. Raises OSError when it could not be opened again."""
+    if here.folder is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), here.path)
+    return here.folder
+
+
+def _close(here: _Open) -> None:
+    if here.folder is not None:
+        disk.close_folder(here.folder)
+        here.folder = None
+
+
+def _start_of(folder: disk.Folder, name: bytes, most: int) -> bytes:
+    """The first bytes of a file. Raises OSError."""
+    fd = disk.open_file(folder, name)
+    try:
+        return os.read(fd, most) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+    finally:
+        os.close(fd)
+
+
+def _xattrs_only(xattrs: list[tuple[bytes, bytes]]) -> Extra | None:
+    return Extra(xattrs=xattrs) if xattrs else None
+
+
+def _link_of(node: Node) -> tuple[int, int] | None:
+    return node.extra.link if node.extra else None
+
+
+def _with_link(extra: Extra | None, link: tuple[int, int] | None) -> Extra | None:
+    if link is None:
+        return extra
+    return msgspec.structs.replace(extra, link=link) if extra else Extra(link=link)

@@ -1,0 +1,22 @@
+"""Where a save puts blobs: a repository's session, or a trial of one."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Store(Protocol):
+    """What a save asks of a session. Every method may raise `StorageError`."""
+
+    @property
+    def trusted(self) -> bool:
+        """Whether whatever the parent snapshot refers to is certainly stored."""
+
+    def has(self, blob_id: bytes) -> bool:
+        """Whether a blob is stored, or on its way."""
+
+    def put(self, data: bytes) -> tuple[bytes, bool]:
+        """Store a data blob; its id and whether it was new."""
+
+    def put_tree(self, data: bytes) -> tuple[bytes, bool]:
+        """Store a tree blob; its id and whether it was new."""
