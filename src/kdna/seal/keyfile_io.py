@@ -39,13 +39,7 @@ def write_key(path: Path, key: Key | ProtectedKey) -> None:
 def read_key(path: Path) -> Key | ProtectedKey:
     """The key in a file. Raises `KeyFileError`, also when others than its owner may read or change it."""
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with os.fdopen(handle, "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise KeyFileError(f"{path} is not a file", "Name the file that 'kdna encrypt keygen' made.")
-            _refuse_shared(path, status.st_mode)
-            data = file.read(4 * TEXT_MAX + 1)
+        data = _read_private(path)
     except FileNotFoundError:
         raise KeyFileError(
             f"there is no key file {path}",
@@ -59,6 +53,19 @@ def read_key(path: Path) -> Key | ProtectedKey:
         raise KeyFileError(f"{path} is not a KDNA key file", "Name the file that 'kdna encrypt keygen' made.") from None
     except KeyFileError as error:
         raise KeyFileError(f"{path}: {error}", error.hint) from None
+
+
+def _read_private(path: Path) -> bytes:
+    """The start of a regular file that is its owner's alone. Raises `KeyFileError`, OSError."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        mode = os.fstat(handle).st_mode
+        if not stat.S_ISREG(mode):
+            raise KeyFileError(f"{path} is not a file", "Name the file that 'kdna encrypt keygen' made.")
+        _refuse_shared(path, mode)
+        return os.read(handle, 4 * TEXT_MAX + 1)
+    finally:
+        os.close(handle)
 
 
 def _refuse_shared(path: Path, mode: int) -> None:
