@@ -1,0 +1,64 @@
+"""What an entry has besides its content, and what of it could not be given back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from kdna.progress import Sink
+
+OWNER = "owner"
+GROUP = "group"
+MODE = "permissions"
+PRIVILEGE = "setuid and setgid bits"
+ACL = "access control list"
+TIME = "time of the last change"
+
+
+class Attributes(NamedTuple):
+    """What is to be set on an entry of this machine."""
+
+    mode: int  # permissions with setuid, setgid and sticky
+    uid: int  # an id of this machine; see `Owners`
+    gid: int
+    mtime: int  # nanoseconds since the epoch
+    xattrs: Sequence[tuple[bytes, bytes]] | None = ()  # POSIX ACLs among them; None leaves what is there
+
+
+class Loss(NamedTuple):
+    """One attribute that could not be set."""
+
+    what: str  # OWNER, MODE, …
+    why: str  # in words of the operating system
+
+
+def loss(what: str, error: Exception) -> Loss:
+    """A loss because of an error."""
+    return Loss(what, getattr(error, "strerror", None) or str(error))
+
+
+class Losses:
+    """Gathers losses, so that a restore warns once for each class and not for each of its 300 000 entries."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._first: dict[Loss, str] = {}
+        self._count: dict[Loss, int] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._first)
+
+    def add(self, path: str, losses: Iterable[Loss]) -> None:
+        """Take note of what was lost of the entry `path`; may be called from any thread."""
+        with self._lock:
+            for one in losses:
+                self._first.setdefault(one, path)
+                self._count[one] = self._count.get(one, 0) + 1
+
+    def report(self, sink: Sink) -> None:
+        """One warning for each class, at the first entry that it happened to."""
+        for one, path in self._first.items():
+            others = self._count[one] - 1
+            more = f" (the same for {others} more)" if others else ""
+            sink.warning(path, f"{one.what} not restored: {one.why}{more}")

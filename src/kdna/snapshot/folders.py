@@ -1,0 +1,95 @@
+"""Folders beneath a root, opened by their path without following anything, a few of them kept open."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from kdna.errors import TargetError
+from kdna.snapshot import metadata
+
+Path: TypeAlias = tuple[bytes, ...]  # names from the root down; () is the root itself
+
+
+@dataclass
+class _Open:
+    """A folder that is open, and how many are using it."""
+
+    folder: metadata.Folder
+    users: int = 0
+
+
+class Folders:
+    """Open folders beneath `root`, at most about `most` at a time; safe to use from several threads."""
+
+    def __init__(self, root: metadata.Folder, most: int = 64) -> None:
+        self._root = root
+        self._most = max(most, 2)  # a folder and the one it is being opened from
+        self._lock = threading.Lock()
+        self._open: OrderedDict[Path, _Open] = OrderedDict()  # the one used last at the end
+
+    @contextlib.contextmanager
+    def at(self, path: Path, create: bool = False) -> Iterator[metadata.Folder]:
+        """The folder `path`, which stays open as long as this context lasts; with `create`, made where missing.
+
+        Raises `OSError` where a component is missing, a symlink, or no folder, and `TargetError` where it
+        has a name that this machine cannot have.
+        """
+        if not path:
+            yield self._root
+            return
+        with self._lock:
+            held = self._find(path, create)
+            held.users += 1
+        try:
+            yield held.folder
+        finally:
+            with self._lock:
+                held.users -= 1
+                self._shrink()
+
+    def forget(self, path: Path) -> None:
+        """Close the folder `path` and all below it, because they are to be removed; nobody may be using them."""
+        with self._lock:
+            for key in [key for key in self._open if key[: len(path)] == path]:
+                metadata.close_folder(self._open.pop(key).folder)
+
+    def close(self) -> None:
+        """Close everything but the root, which belongs to the caller."""
+        self.forget(())
+
+    def _find(self, path: Path, create: bool) -> _Open:
+        depth = len(path)
+        while depth and path[:depth] not in self._open:
+            depth -= 1
+        while depth < len(path):
+            above = self._open[path[:depth]].folder if depth else self._root
+            depth += 1
+            self._open[path[:depth]] = _Open(_open_in(above, path[depth - 1], create))
+            self._shrink(path[:depth])
+        self._open.move_to_end(path)
+        return self._open[path]
+
+    def _shrink(self, spared: Path = ()) -> None:
+        """Close what was used longest ago, except what somebody is using or about to use."""
+        if len(self._open) > self._most:
+            for key in [key for key, held in self._open.items() if not held.users and key != spared]:
+                metadata.close_folder(self._open.pop(key).folder)
+                if len(self._open) <= self._most:
+                    break
+
+
+def _open_in(folder: metadata.Folder, name: bytes, create: bool) -> metadata.Folder:
+    if problem := metadata.name_problem(name):
+        raise TargetError(f"the name '{name.decode('utf-8', 'backslashreplace')}' {problem}")
+    try:
+        return metadata.open_folder(folder, name)
+    except FileNotFoundError:
+        if not create:
+            raise
+        metadata.make_folder(folder, name)
+        return metadata.open_folder(folder, name)

@@ -1,0 +1,335 @@
+"""Files and folders on Linux, macOS and other Unix systems: looked at, opened, made and given their attributes.
+
+A folder is an open descriptor and an entry is a name in it, so no path is ever too long, and nobody can make
+us follow a symlink by swapping a folder for one: what is not opened by name in an open folder is not opened
+at all. `windows` has the same functions. All raise `OSError`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import os
+import stat
+import sys
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+from kdna.snapshot import xattrs
+from kdna.snapshot.attributes import ACL, GROUP, MODE, OWNER, PRIVILEGE, TIME, Attributes, Loss, loss
+
+assert sys.platform != "win32"  # noqa: S101 - tells the type checker, too, which system this is
+if sys.platform != "win32":
+    import grp
+    import pwd
+
+Folder: TypeAlias = int
+
+_PIECE = 1000  # bytes of a path that every kernel takes at once (PATH_MAX is 1024 on macOS, 4096 on Linux)
+# Never wait for the other end of a fifo that took a file's place. Not inherited by other programs: Python sees to it.
+_LOOK = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW
+# Reading for a backup is no use of a file, and should not cost a write for its time of access.
+_UNNOTICED: int = getattr(os, "O_NOATIME", 0)
+_PRIVILEGED = stat.S_ISUID | stat.S_ISGID
+
+
+def name_problem(name: bytes) -> str | None:
+    """Why an entry cannot have that name here; None when it can."""
+    if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
+        return "is no name of a file"
+    return None
+
+
+def open_root(path: bytes, create: bool = False) -> Folder:
+    """Open a folder named by the user: symlinks in its path are followed, and the path may be of any length."""
+    folder = os.open(b"/" if path.startswith(b"/") else b".", os.O_RDONLY | os.O_DIRECTORY)
+    for piece in _pieces(path):
+        try:
+            try:
+                below = os.open(piece, os.O_RDONLY | os.O_DIRECTORY, dir_fd=folder)
+            except FileNotFoundError:
+                if not create:
+                    raise
+                _make_folders(folder, piece)
+                below = os.open(piece, os.O_RDONLY | os.O_DIRECTORY, dir_fd=folder)
+        finally:
+            os.close(folder)
+        folder = below
+    return folder
+
+
+def _pieces(path: bytes) -> list[bytes]:
+    """A path in relative pieces that the kernel takes."""
+    pieces = [b""]
+    for name in path.split(b"/"):
+        if name and len(pieces[-1]) + len(name) > _PIECE:
+            pieces.append(b"")
+        if name:
+            pieces[-1] += name + b"/"
+    return [piece for piece in pieces if piece]
+
+
+def _make_folders(folder: Folder, path: bytes) -> None:
+    names = path.rstrip(b"/").split(b"/")
+    for count in range(1, len(names) + 1):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(b"/".join(names[:count]), 0o700, dir_fd=folder)
+
+
+def open_folder(folder: Folder, name: bytes) -> Folder:
+    """Open a folder in a folder; a symlink is refused."""
+    return _open_unnoticed(name, _LOOK | os.O_DIRECTORY, folder)
+
+
+def close_folder(folder: Folder) -> None:
+    """Let go of a folder."""
+    os.close(folder)
+
+
+def make_folder(folder: Folder, name: bytes) -> None:
+    """Make a folder that nobody else may enter yet."""
+    os.mkdir(name, 0o700, dir_fd=folder)
+
+
+def remove_folder(folder: Folder, name: bytes) -> None:
+    """Take away an empty folder."""
+    os.rmdir(name, dir_fd=folder)
+
+
+def names(folder: Folder) -> list[bytes]:
+    """The names in a folder, sorted as bytes."""
+    return sorted(map(os.fsencode, os.listdir(folder)))
+
+
+def look(folder: Folder, name: bytes) -> os.stat_result:
+    """What an entry is; a symlink itself, not what it points to."""
+    return os.stat(name, dir_fd=folder, follow_symlinks=False)
+
+
+def look_at_folder(folder: Folder) -> os.stat_result:
+    """What an open folder is."""
+    return os.fstat(folder)
+
+
+def may_have_holes(status: os.stat_result) -> bool:
+    """Whether a file takes less room than it has bytes."""
+    return status.st_blocks * 512 < status.st_size
+
+
+def device_number(status: os.stat_result) -> int:
+    """The number of the device that an entry stands for."""
+    return status.st_rdev
+
+
+def open_file(folder: Folder, name: bytes) -> int:
+    """Open a file for reading. Never waits; the caller looks with fstat at what it has got."""
+    return _open_unnoticed(name, _LOOK, folder)
+
+
+def _open_unnoticed(name: bytes, flags: int, folder: Folder) -> int:
+    try:
+        return os.open(name, flags | _UNNOTICED, dir_fd=folder)
+    except PermissionError as error:
+        if error.errno != errno.EPERM:
+            raise
+        return os.open(name, flags, dir_fd=folder)  # only the owner and root may read unnoticed
+
+
+def create_file(folder: Folder, name: bytes) -> int:
+    """Make a file that is nobody else's yet, open for reading and writing. Raises `FileExistsError`."""
+    return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=folder)
+
+
+def remove(folder: Folder, name: bytes) -> None:
+    """Take an entry away that is no folder."""
+    os.unlink(name, dir_fd=folder)
+
+
+def rename(folder: Folder, old: bytes, new: bytes) -> None:
+    """Give an entry another name in the same folder, replacing what is no folder."""
+    os.rename(old, new, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def link(folder: Folder, name: bytes, new_folder: Folder, new: bytes) -> None:
+    """Give a file a further name; a symlink itself, not what it points to."""
+    os.link(name, new, src_dir_fd=folder, dst_dir_fd=new_folder, follow_symlinks=False)
+
+
+def read_symlink(folder: Folder, name: bytes) -> bytes:
+    """Where a symlink points to."""
+    return os.readlink(name, dir_fd=folder)
+
+
+def make_symlink(target: bytes, folder: Folder, name: bytes) -> None:
+    """Make a symlink, wherever it points to."""
+    os.symlink(target, name, dir_fd=folder)
+
+
+def make_fifo(folder: Folder, name: bytes) -> None:
+    """Make a fifo."""
+    os.mkfifo(name, 0o600, dir_fd=folder)
+
+
+def make_device(folder: Folder, name: bytes, block: bool, device: int) -> None:
+    """Make a device, which only root may."""
+    os.mknod(name, 0o600 | (stat.S_IFBLK if block else stat.S_IFCHR), device, dir_fd=folder)
+
+
+@functools.lru_cache(maxsize=4096)
+def user_name(uid: int) -> str | None:
+    """The name of a user; None when there is none (or none that is text)."""
+    try:
+        return _text(pwd.getpwuid(uid).pw_name)
+    except (KeyError, OverflowError):
+        return None
+
+
+@functools.lru_cache(maxsize=4096)
+def group_name(gid: int) -> str | None:
+    """The name of a group; None when there is none (or none that is text)."""
+    try:
+        return _text(grp.getgrgid(gid).gr_name)
+    except (KeyError, OverflowError):
+        return None
+
+
+def _text(name: str) -> str | None:
+    return name if name.isprintable() else None  # bytes that are no UTF-8 come as surrogates, which are not printable
+
+
+@functools.lru_cache(maxsize=4096)
+def user_id(name: str) -> int | None:
+    """The id of a user; None when this machine knows none of that name."""
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except (KeyError, ValueError):
+        return None
+
+
+@functools.lru_cache(maxsize=4096)
+def group_id(name: str) -> int | None:
+    """The id of a group; None when this machine knows none of that name."""
+    try:
+        return grp.getgrnam(name).gr_gid
+    except (KeyError, ValueError):
+        return None
+
+
+def read_xattrs(fd: int) -> list[tuple[bytes, bytes]]:
+    """Extended attributes of an open file or folder."""
+    return xattrs.read(fd)
+
+
+def read_xattrs_of(folder: Folder, name: bytes) -> list[tuple[bytes, bytes]]:
+    """Extended attributes of an entry that is not to be opened: a symlink, a fifo, a device."""
+    place = _place(folder, name)
+    try:
+        return xattrs.read(place) if place else []
+    except FileNotFoundError:  # the entry has gone, or there is no /proc to ask through
+        return []
+
+
+def _place(folder: Folder, name: bytes) -> bytes | None:
+    """An entry of an open folder as a short path; the calls for extended attributes know no folders."""
+    return b"/proc/self/fd/%d/%b" % (folder, name) if sys.platform == "linux" else None
+
+
+class _Calls(NamedTuple):
+    """How the attributes of one target are reached."""
+
+    look: Callable[[], os.stat_result]
+    own: Callable[[int, int], None]  # uid, gid; -1 leaves one as it is
+    permit: Callable[[int], None] | None  # None: it has no permissions of its own
+    touch: Callable[[tuple[int, int]], None]  # times of access and of change
+
+
+def apply_to_file(fd: int, wanted: Attributes) -> list[Loss]:
+    """Give an open file its attributes, after its last byte is written. Returns what failed, raises nothing."""
+    calls = _Calls(
+        look=lambda: os.fstat(fd),
+        own=lambda uid, gid: os.chown(fd, uid, gid),
+        permit=lambda mode: os.chmod(fd, mode),
+        touch=lambda times: os.utime(fd, ns=times),
+    )
+    return _apply(calls, fd, wanted)
+
+
+def apply_to_folder(folder: Folder, wanted: Attributes) -> list[Loss]:
+    """Give an open folder its attributes, after everything in it is made. Returns what failed, raises nothing."""
+    return apply_to_file(folder, wanted)
+
+
+def apply_to_entry(folder: Folder, name: bytes, wanted: Attributes) -> list[Loss]:
+    """Give a symlink, a fifo or a device its attributes. Returns what failed, raises nothing."""
+    try:
+        is_link = stat.S_ISLNK(look(folder, name).st_mode)
+    except OSError as error:
+        return [loss(MODE, error)]
+    calls = _Calls(
+        look=lambda: look(folder, name),
+        own=lambda uid, gid: os.chown(name, uid, gid, dir_fd=folder, follow_symlinks=False),
+        permit=None if is_link else lambda mode: os.chmod(name, mode, dir_fd=folder, follow_symlinks=False),
+        touch=lambda times: os.utime(name, ns=times, dir_fd=folder, follow_symlinks=False),
+    )
+    return _apply(calls, _place(folder, name), wanted)
+
+
+def _apply(calls: _Calls, place: int | bytes | None, wanted: Attributes) -> list[Loss]:
+    """Set everything, in the one order in which nothing undoes what came before.
+
+    1. The owner: a change of owner clears setuid, setgid and the capabilities among the extended attributes.
+    2. Extended attributes: ``user.*`` need the right to write, which the permissions may take away. An
+    access control list sets the permissions as well, and may clear setgid. 3. Permissions: where there is a
+    list, the group's bits are its mask; as saved they are what it says already. 4. Times, last of all.
+    """
+    losses = _own(calls, wanted)
+    if wanted.xattrs is not None and place is not None:
+        losses += xattrs.replace(place, wanted.xattrs)
+    if calls.permit is not None:
+        without_acl = wanted.xattrs is not None and any(one.what == ACL for one in losses)
+        mode = xattrs.mode_without_acl(wanted.mode, wanted.xattrs or ()) if without_acl else wanted.mode
+        losses += _permit(calls, calls.permit, stat.S_IMODE(mode), wanted)
+    try:
+        calls.touch((wanted.mtime, wanted.mtime))
+    except (OSError, OverflowError, ValueError) as error:
+        losses.append(loss(TIME, error))
+    return losses
+
+
+def _own(calls: _Calls, wanted: Attributes) -> list[Loss]:
+    """Set user and group, as far as they differ; a group we belong to also where only root may set the user."""
+    try:
+        status = calls.look()
+        uid = -1 if status.st_uid == wanted.uid else wanted.uid
+        gid = -1 if status.st_gid == wanted.gid else wanted.gid
+        if uid == gid == -1:
+            return []
+        calls.own(uid, gid)
+    except (OSError, OverflowError, ValueError) as error:
+        if uid != -1 and gid != -1:
+            with contextlib.suppress(OSError, OverflowError, ValueError):
+                calls.own(-1, gid)
+        return [loss(OWNER if uid != -1 else GROUP, error)]
+    return []
+
+
+def _permit(calls: _Calls, permit: Callable[[int], None], mode: int, wanted: Attributes) -> list[Loss]:
+    """Set the permissions; setuid and setgid only on what has its owner and group."""
+    try:
+        losses = []
+        status = calls.look() if mode & _PRIVILEGED else None
+        if status and not stat.S_ISDIR(status.st_mode) and not _belongs(status, wanted):
+            # A program would run with the rights of somebody it never belonged to.
+            mode &= ~_PRIVILEGED
+            losses.append(Loss(PRIVILEGE, "it belongs to somebody else now"))
+        permit(mode)
+        if mode & _PRIVILEGED and stat.S_IMODE(calls.look().st_mode) != mode:
+            losses.append(Loss(PRIVILEGE, "the system took them away"))
+    except (OSError, ValueError) as error:  # ValueError: this C library cannot do it without following a symlink
+        return [loss(MODE, error)]
+    return losses
+
+
+def _belongs(status: os.stat_result, wanted: Attributes) -> bool:
+    return (status.st_uid, status.st_gid) == (wanted.uid, wanted.gid)

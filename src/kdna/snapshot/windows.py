@@ -1,0 +1,265 @@
+r"""Files and folders on Windows: looked at, opened, made and given their attributes.
+
+A folder is its path, absolute and with the ``\\?\`` prefix, so that it may be long and is taken literally.
+`posix` has the same functions and says more about them. All raise `OSError`.
+
+A link here is a reparse point that stands for another name (a symlink, a junction): it is never followed.
+Other reparse points, such as the placeholders of OneDrive, are ordinary files and folders to us.
+
+Of the attributes, times and the read-only bit are set; owners, access control lists and alternate streams
+are not saved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import re
+import stat
+import sys
+from typing import TypeAlias
+
+from kdna.snapshot.attributes import TIME, Attributes, Loss, loss
+
+assert sys.platform == "win32"  # noqa: S101 - tells the type checker, too, which system this is
+if sys.platform == "win32":
+    import msvcrt
+    from ctypes import wintypes
+
+Folder: TypeAlias = str
+
+_PREFIX = "\\\\?\\"
+_NAME_SURROGATE = 0x20000000  # bit of a reparse tag: the entry stands for another name
+_RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(\.|$)", re.IGNORECASE)
+_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
+_READ_ONLY = 0x1
+_NORMAL = 0x80
+_EPOCH = 116_444_736_000_000_000  # 1970 in Windows' count: units of 100 ns since 1601
+_BASIC_INFO = 0  # FileBasicInfo of SetFileInformationByHandle
+
+
+class _BasicInfo(ctypes.Structure):
+    """FILE_BASIC_INFO; zeros leave things as they are."""
+
+    _fields_ = (
+        ("created", wintypes.LARGE_INTEGER),
+        ("accessed", wintypes.LARGE_INTEGER),
+        ("written", wintypes.LARGE_INTEGER),
+        ("changed", wintypes.LARGE_INTEGER),
+        ("attributes", wintypes.DWORD),
+    )
+
+
+_kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
+_set_information = _kernel32.SetFileInformationByHandle
+_set_information.argtypes = [wintypes.HANDLE, ctypes.c_int, ctypes.c_void_p, wintypes.DWORD]
+_set_information.restype = wintypes.BOOL
+
+
+def name_problem(name: bytes) -> str | None:
+    """Why an entry cannot have that name here; None when it can."""
+    text = os.fsdecode(name)
+    if text in ("", ".", ".."):
+        return "is no name of a file"
+    if found := _FORBIDDEN.search(text):
+        return f"holds {found[0]!r}, which Windows does not allow in names"
+    if text.endswith((".", " ")):
+        return "ends in a dot or a space, which Windows does not keep"
+    if _RESERVED.match(text):
+        return "is the name of a device on Windows"
+    return None
+
+
+def open_root(path: bytes, create: bool = False) -> Folder:
+    """Open a folder named by the user; links in its path are followed."""
+    text = os.path.realpath(os.fsdecode(path))
+    if not text.startswith(_PREFIX):
+        text = _PREFIX + ("UNC\\" + text[2:] if text.startswith("\\\\") else text)
+    if create:
+        os.makedirs(text, exist_ok=True)
+    if not stat.S_ISDIR(os.stat(text).st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), text)
+    return text.rstrip("\\")
+
+
+def _at(folder: Folder, name: bytes) -> str:
+    """The path of an entry; a name that could mean another place is refused."""
+    if problem := name_problem(name):
+        raise OSError(errno.EINVAL, f"the name {problem}")
+    return f"{folder}\\{os.fsdecode(name)}"
+
+
+def _is_link(status: os.stat_result) -> bool:
+    reparse = status.st_file_attributes & stat.FILE_ATTRIBUTE_REPARSE_POINT
+    return bool(reparse and status.st_reparse_tag & _NAME_SURROGATE)
+
+
+def _at_no_link(folder: Folder, name: bytes) -> str:
+    path = _at(folder, name)
+    if _is_link(os.lstat(path)):
+        raise OSError(errno.ELOOP, "it is a link or a junction")
+    return path
+
+
+def open_folder(folder: Folder, name: bytes) -> Folder:
+    """Open a folder in a folder; a link is refused."""
+    path = _at_no_link(folder, name)
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    return path
+
+
+def close_folder(folder: Folder) -> None:
+    """Let go of a folder."""
+
+
+def make_folder(folder: Folder, name: bytes) -> None:
+    """Make a folder."""
+    os.mkdir(_at(folder, name), 0o700)
+
+
+def remove_folder(folder: Folder, name: bytes) -> None:
+    """Take away an empty folder."""
+    os.rmdir(_at(folder, name))
+
+
+def names(folder: Folder) -> list[bytes]:
+    """The names in a folder, sorted as bytes."""
+    return sorted(map(os.fsencode, os.listdir(folder + "\\")))
+
+
+def look(folder: Folder, name: bytes) -> os.stat_result:
+    """What an entry is; a link itself, not what it points to."""
+    return os.lstat(_at(folder, name))
+
+
+def look_at_folder(folder: Folder) -> os.stat_result:
+    """What an open folder is."""
+    return os.stat(folder + "\\")
+
+
+def may_have_holes(status: os.stat_result) -> bool:
+    """Whether a file takes less room than it has bytes: not asked here."""
+    return False
+
+
+def device_number(status: os.stat_result) -> int:
+    """The number of the device that an entry stands for: there are none."""
+    return 0
+
+
+def open_file(folder: Folder, name: bytes) -> int:
+    """Open a file for reading."""
+    return os.open(_at_no_link(folder, name), os.O_RDONLY | os.O_BINARY | os.O_NOINHERIT)
+
+
+def create_file(folder: Folder, name: bytes) -> int:
+    """Make a file, open for reading and writing. Raises `FileExistsError`."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_BINARY | os.O_NOINHERIT
+    return os.open(_at(folder, name), flags, 0o600)
+
+
+def remove(folder: Folder, name: bytes) -> None:
+    """Take an entry away that is no folder, read-only or not."""
+    path = _at(folder, name)
+    status = os.lstat(path)
+    if _is_link(status) and status.st_file_attributes & stat.FILE_ATTRIBUTE_DIRECTORY:
+        os.rmdir(path)  # a junction or a symlink to a folder: takes away the link, not what it points to
+        return
+    with contextlib.suppress(OSError):
+        if not _is_link(status):
+            os.chmod(path, stat.S_IWRITE)
+    os.unlink(path)
+
+
+def rename(folder: Folder, old: bytes, new: bytes) -> None:
+    """Give an entry another name in the same folder, replacing what is no folder."""
+    os.replace(_at(folder, old), _at(folder, new))
+
+
+def link(folder: Folder, name: bytes, new_folder: Folder, new: bytes) -> None:
+    """Give a file a further name."""
+    os.link(_at(folder, name), _at(new_folder, new))
+
+
+def read_symlink(folder: Folder, name: bytes) -> bytes:
+    """Where a link points to."""
+    return os.fsencode(os.readlink(_at(folder, name)))
+
+
+def make_symlink(target: bytes, folder: Folder, name: bytes) -> None:
+    """Make a symlink; Windows wants to know whether to a folder, so one that is made before its target is to a file."""
+    path, text = _at(folder, name), os.fsdecode(target)
+    os.symlink(text, path, target_is_directory=os.path.isdir(os.path.join(folder, text)))
+
+
+def make_fifo(folder: Folder, name: bytes) -> None:
+    """Refuse: there are no fifos in folders."""
+    raise OSError(errno.ENOTSUP, "Windows has no fifos")
+
+
+def make_device(folder: Folder, name: bytes, block: bool, device: int) -> None:
+    """Refuse: there are no devices in folders."""
+    raise OSError(errno.ENOTSUP, "Windows has no device files")
+
+
+def user_name(uid: int) -> str | None:
+    """Nothing: the numbers that Python gives here are no users."""
+    return None
+
+
+def group_name(gid: int) -> str | None:
+    """Nothing, as with users."""
+    return None
+
+
+def user_id(name: str) -> int | None:
+    """Nothing, as with names."""
+    return None
+
+
+def group_id(name: str) -> int | None:
+    """Nothing, as with names."""
+    return None
+
+
+def read_xattrs(fd: int) -> list[tuple[bytes, bytes]]:
+    """Nothing: there are no extended attributes."""
+    return []
+
+
+def read_xattrs_of(folder: Folder, name: bytes) -> list[tuple[bytes, bytes]]:
+    """Nothing: there are no extended attributes."""
+    return []
+
+
+def apply_to_file(fd: int, wanted: Attributes) -> list[Loss]:
+    """Give an open file its time and read-only bit, after its last byte is written. Returns what failed."""
+    ticks = wanted.mtime // 100 + _EPOCH
+    # By the handle that wrote: then closing it does not set the time again.
+    attributes = _NORMAL if wanted.mode & stat.S_IWUSR else _READ_ONLY
+    info = _BasicInfo(0, ticks, ticks, 0, attributes)
+    handle = wintypes.HANDLE(msvcrt.get_osfhandle(fd))
+    if _set_information(handle, _BASIC_INFO, ctypes.byref(info), ctypes.sizeof(info)):
+        return []
+    return [loss(TIME, ctypes.WinError(ctypes.get_last_error()))]
+
+
+def apply_to_folder(folder: Folder, wanted: Attributes) -> list[Loss]:
+    """Give a folder its time, after everything in it is made. Returns what failed."""
+    return _touch(folder, wanted)
+
+
+def apply_to_entry(folder: Folder, name: bytes, wanted: Attributes) -> list[Loss]:
+    """Nothing: times of links cannot be set without following them."""
+    return []
+
+
+def _touch(path: str, wanted: Attributes) -> list[Loss]:
+    try:
+        os.utime(path, ns=(wanted.mtime, wanted.mtime))
+    except (OSError, OverflowError, ValueError) as error:
+        return [loss(TIME, error)]
+    return []
