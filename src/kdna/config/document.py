@@ -16,6 +16,7 @@ from kdna.config.reading import (
     Section,
     bare,
     decode,
+    is_private_key,
     read_contents,
     split_lines,
 )
@@ -115,6 +116,7 @@ class Document:
 
     def add_server(self, server: Server) -> None:
         """Add a server; its id and alias must be new, each among ids and aliases."""
+        _refuse_key_as_path(server)
         for other in self.servers:
             _refuse_taken(server.id, "id", other)
             _refuse_taken(server.alias, "alias", other)
@@ -122,14 +124,14 @@ class Document:
 
     def update_server(self, server: Server) -> None:
         """Replace the server with this id. What pointed at its old alias points at it still."""
-        placed = _entry(self._contents.servers, server.id, SERVER)
-        old = placed.record
+        _refuse_key_as_path(server)
+        old = _entry(self._contents.servers, server.id, SERVER).record
         if server.alias != old.alias:
             for other in self.servers:
                 if other.id != server.id:
                     _refuse_taken(server.alias, "alias", other)
             self._follow_alias(old, server.alias)
-        self._update(placed, server, SERVER)
+        self._update(self._contents.servers[server.id], server, SERVER)
 
     def delete_server(self, server_id: str) -> None:
         """Remove a server's row and section, and the default if it is this one; auto-backups stay as they are."""
@@ -172,6 +174,8 @@ class Document:
 
     def _update(self, placed: Placed[Record], record: Record, kind: str) -> None:
         """The row, if a column changed, and the keys of the section."""
+        if record == placed.record:
+            return
         if not placed.canonical or record.row() != placed.record.row():
             self._replace(placed.line, write_row(record.row()))
             self._settle()
@@ -273,6 +277,15 @@ def _entry(table: Mapping[str, Placed[Record]], id_: str, what: str) -> Placed[R
         return table[id_]
     except KeyError:
         raise UsageError(f"there is no {what} with the id {show(id_)}", f"'kdna {what} list' shows them.") from None
+
+
+def _refuse_key_as_path(server: Server) -> None:
+    """A row whose path is a private key would be read as a row of the earlier KDNA, with the repository elsewhere."""
+    if is_private_key(server.path):
+        raise UsageError(
+            f"{show(server.path)} is a private key, not a folder for backups",
+            "The key goes to -c, the folder to -r.",
+        )
 
 
 def _refuse_taken(name: str, what: str, server: Server) -> None:
