@@ -257,20 +257,23 @@ class RemoteFolder:
             self._close_later(handle)
 
     async def _make_folder(self, sftp: asyncssh.SFTPClient, path: bytes) -> None:
-        """Make a folder and those above it; being there already is success."""
+        """Make a folder and those above it; that another has made it meanwhile is success."""
         try:
-            await sftp.mkdir(path, _PRIVATE)
-        except LOST:
-            raise
+            await self._make_one_folder(sftp, path)
         except asyncssh.SFTPNoSuchFile:
             if above(path) == path:
                 raise
             await self._make_folder(sftp, above(path))
+            await self._make_one_folder(sftp, path)
+
+    async def _make_one_folder(self, sftp: asyncssh.SFTPClient, path: bytes) -> None:
+        try:
             await sftp.mkdir(path, _PRIVATE)
+        except (*LOST, asyncssh.SFTPNoSuchFile):
+            raise
         except asyncssh.SFTPError:
             if not await is_folder(sftp, path):
                 raise
-            return
         self._touched.add(above(path))
 
     async def _answered(self, link: Link, what: str, request: Coroutine[Any, Any, T]) -> T:
