@@ -5,6 +5,7 @@ from __future__ import annotations
 import reference
 from docutils import nodes
 from docutils.statemachine import StringList
+from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
@@ -31,4 +32,6 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     """Tell Sphinx."""
     app.add_directive("commands", Generated)
     app.add_directive("failures", Generated)
+    for worked_example in ("example", "object"):  # blocks of FORMAT.md that tests parse
+        app.add_lexer(worked_example, TextLexer)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
