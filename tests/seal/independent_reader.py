@@ -75,7 +75,7 @@ def session_secret(sealed: bytes, ident: bytes, secret: bytes) -> bytes:
     return suite.decrypt(sealed, private, b"kdna 1 session\0\1" + ident)
 
 
-def open_object(data: bytes, ident: bytes, secret: bytes, later: list[int]) -> list[bytes]:
+def open_object(data: bytes, ident: bytes, secret: bytes, later: list[int], name: bytes = b"") -> list[bytes]:
     """The frames of a sealed object; `later` has the sealed lengths of those after the first."""
     magic, version, suite, kind, zero, salt, commitment, first, crc = struct.unpack_from(">4sBBBB32s32sII", data)
     assert (magic, version, suite, zero) == (b"KDNA", 1, 1, 0)
@@ -87,7 +87,7 @@ def open_object(data: bytes, ident: bytes, secret: bytes, later: list[int]) -> l
     assert both[32:] == commitment
     frames = []
     for number, length in enumerate([first, *later]):
-        associated = data[:72] + ident + number.to_bytes(8, "big") + bytes([number == len(later)])
+        associated = data[:72] + ident + number.to_bytes(8, "big") + bytes([number == len(later)]) + name
         sealed = data[start : start + length]
         frames.append(AESGCM(both[:32]).decrypt(number.to_bytes(12, "big"), sealed, associated))
         start += length

@@ -49,16 +49,16 @@ def known_session() -> Session:
     return Session(bytes.fromhex(recorded["secret"]), bytes.fromhex(recorded["sealed"]))
 
 
-def sample(seal: Seal, kind: Kind, frames: list[bytes]) -> bytes:
+def sample(seal: Seal, kind: Kind, frames: list[bytes], name: str = "") -> bytes:
     """A whole object of these frames."""
-    writer = seal.writer(kind)
+    writer = seal.writer(kind, name)
     sealed = [writer.frame(at, data, last=at == len(frames) - 1) for at, data in enumerate(frames)]
     return writer.header(len(sealed[0])) + b"".join(sealed)
 
 
-def contents(seal: Seal, data: bytes, lengths: list[int]) -> list[bytes]:
+def contents(seal: Seal, data: bytes, lengths: list[int], name: str = "") -> list[bytes]:
     """The frames of an object whose frames are so long when opened. Raises what the seal raises."""
-    reader = seal.reader(data[:HEADER_MAX])
+    reader = seal.reader(data[:HEADER_MAX], name)
     opened = []
     start = reader.header_length
     for number, length in enumerate(lengths):

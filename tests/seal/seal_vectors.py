@@ -60,6 +60,8 @@ def objects() -> Values:
             whole = len(data) < 1000 or kind is Kind.DATA_PACK
             name = f"{seal.suite.name.lower()} {kind.name.lower()}"
             values[name if whole else f"{name} sha256"] = data.hex() if whole else hashlib.sha256(data).hexdigest()
+    values["sealed index named one"] = sample(encrypted("named"), Kind.INDEX, FRAMES, "one").hex()
+    values["plain index named one"] = sample(plain("named"), Kind.INDEX, FRAMES, "one").hex()
     return values
 
 

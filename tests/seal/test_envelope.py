@@ -127,6 +127,19 @@ def test_an_object_does_not_pass_for_another_kind(seal: Seal, pair: tuple[Kind, 
     assert not isinstance(outcome(seal, relabelled(data, kind=pair[1]), LENGTHS), list)
 
 
+@SEALS
+@KINDS
+@pytest.mark.parametrize("other", ["", "two", "on", "one ", "öne"])
+def test_an_object_opens_under_its_own_name_only(seal: Seal, kind: Kind, other: str) -> None:
+    """Or a server could hand out one backup's manifest for another's."""
+    data = sample(seal, kind, FRAMES, "one")
+    assert contents(seal, data, LENGTHS, "one") == FRAMES
+    with pytest.raises(Damaged):
+        contents(seal, data, LENGTHS, other)
+    with pytest.raises(Damaged):
+        contents(seal, sample(seal, kind, FRAMES, other), LENGTHS, "one")
+
+
 @KINDS
 def test_an_encrypted_object_does_not_pass_for_a_plain_one(kind: Kind) -> None:
     assert outcome(FULL, sample(PLAIN, kind, FRAMES), LENGTHS) is Damaged

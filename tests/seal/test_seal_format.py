@@ -68,8 +68,9 @@ def test_a_reader_written_from_the_page_alone_goes_from_a_key_file_to_the_conten
 
 @pytest.mark.parametrize("kind", list(Kind))
 def test_a_reader_written_from_the_page_alone_opens_what_was_sealed_just_now(kind: Kind) -> None:
-    data = sample(encrypted(), kind, FRAMES)
-    opened = independent_reader.open_object(data, REPOSITORY_ID, SECRET, [len(f) + 16 for f in FRAMES[1:]])
+    data = sample(encrypted(), kind, FRAMES, "name")
+    later = [len(f) + 16 for f in FRAMES[1:]]
+    opened = independent_reader.open_object(data, REPOSITORY_ID, SECRET, later, b"name")
     assert opened == FRAMES
 
 

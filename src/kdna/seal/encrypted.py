@@ -78,8 +78,8 @@ class Encrypted:
         with self._lock:
             self._session = None
 
-    def writer(self, kind: Kind) -> ObjectWriter:
-        """A new object under a key of its own."""
+    def writer(self, kind: Kind, name: str = "") -> ObjectWriter:
+        """A new object under a key of its own. With a `name`, it opens under that name only."""
         if carries_session(self.suite, kind):
             secret, sealed = self._current_session()
         else:
@@ -87,10 +87,10 @@ class Encrypted:
         salt = self._entropy(SALT)
         key, commitment = self._object_key(secret, kind, salt)
         header = Header(self.suite, kind, salt, commitment, 0, sealed)
-        return ObjectWriter(header, self.repository_id, AESGCM(key))
+        return ObjectWriter(header, self.repository_id, AESGCM(key), name)
 
-    def reader(self, start: bytes | memoryview) -> ObjectReader:
-        """An object from the bytes it starts with. Raises `Damaged`, `NewerFormat`, `WrongKey`."""
+    def reader(self, start: bytes | memoryview, name: str = "") -> ObjectReader:
+        """An object from the bytes it starts with, sealed under `name`. Raises `Damaged`, `NewerFormat`, `WrongKey`."""
         header = decode(start)
         if header.suite is not self.suite:
             raise Damaged("it is not encrypted, in a repository where everything is")
@@ -98,7 +98,7 @@ class Encrypted:
         key, commitment = self._object_key(secret, header.kind, header.salt)
         if not hmac.compare_digest(commitment, header.commitment):
             raise WrongKey("an object was sealed with another key")
-        return ObjectReader(header, self.repository_id, AESGCM(key))
+        return ObjectReader(header, self.repository_id, AESGCM(key), name)
 
     def mac(self, data: bytes) -> bytes:
         """32 bytes that authenticate the repository's public record. Raises `WrongKey` with a put key."""

@@ -35,11 +35,12 @@ class ObjectWriter:
 
     TAG = TAG
 
-    def __init__(self, header: Header, repository_id: bytes, cipher: Cipher) -> None:
+    def __init__(self, header: Header, repository_id: bytes, cipher: Cipher, name: str = "") -> None:
         self.kind = header.kind
         self.header_length = header.length
         self._header = header
         self._bound = header.bound + repository_id
+        self._name = name.encode("utf-8")
         self._cipher = cipher
         self._sealed: set[int] = set()
         self._lock = Lock()
@@ -61,30 +62,31 @@ class ObjectWriter:
             if number in self._sealed:
                 raise ValueError(f"frame {number} was sealed before")
             self._sealed.add(number)
-        return self._cipher.encrypt(_nonce(number), data, _associated(self._bound, number, last))
+        return self._cipher.encrypt(_nonce(number), data, _associated(self._bound, number, last, self._name))
 
 
 class ObjectReader:
     """Opens the frames of one object, in any order."""
 
-    def __init__(self, header: Header, repository_id: bytes, cipher: Cipher) -> None:
+    def __init__(self, header: Header, repository_id: bytes, cipher: Cipher, name: str = "") -> None:
         self.kind = header.kind
         self.header_length = header.length
         self.first_length = header.first_length
         self._bound = header.bound + repository_id
+        self._name = name.encode("utf-8")
         self._cipher = cipher
 
     def frame(self, number: int, sealed: bytes | memoryview, last: bool) -> bytes:
         """What was sealed as frame `number`.
 
-        Raises `Damaged` unless every bit, the number and `last` are as they were.
+        Raises `Damaged` unless every bit, the number, `last` and the object's name are as they were.
         """
         if not 0 <= number < _FRAMES_MAX:
             raise Damaged(f"it cannot have a frame {number}")
         if number == 0 and len(sealed) != self.first_length:
             raise Damaged(f"its first frame has {len(sealed)} bytes instead of {self.first_length}")
         try:
-            return self._cipher.decrypt(_nonce(number), sealed, _associated(self._bound, number, last))
+            return self._cipher.decrypt(_nonce(number), sealed, _associated(self._bound, number, last, self._name))
         except InvalidTag:
             raise Damaged(f"its frame {number} is not what was written") from None
 
@@ -107,11 +109,11 @@ class Seal(Protocol):
     def new_session(self) -> None:
         """Begin a session: objects written from now on share a new secret."""
 
-    def writer(self, kind: Kind) -> ObjectWriter:
-        """A new object."""
+    def writer(self, kind: Kind, name: str = "") -> ObjectWriter:
+        """A new object. With a `name`, it opens under that name only, so a server cannot exchange two of a kind."""
 
-    def reader(self, start: bytes | memoryview) -> ObjectReader:
-        """An object from the bytes it starts with, of which `HEADER_MAX` are always enough.
+    def reader(self, start: bytes | memoryview, name: str = "") -> ObjectReader:
+        """An object from the bytes it starts with, of which `HEADER_MAX` are always enough; `name` as it was sealed.
 
         Raises `Damaged`, `NewerFormat`, or `WrongKey` when it was sealed with other keys or for readers only.
         """
@@ -124,6 +126,6 @@ def _nonce(number: int) -> bytes:
     return number.to_bytes(12, "big")
 
 
-def _associated(bound: bytes, number: int, last: bool) -> bytes:
-    """97 bytes: 72 of the header, the repository id, frame number, last-frame flag."""
-    return b"%b%b%c" % (bound, number.to_bytes(8, "big"), last)
+def _associated(bound: bytes, number: int, last: bool, name: bytes) -> bytes:
+    """72 bytes of the header, the repository id, 8 of frame number, last-frame flag; then the name, if there is one."""
+    return b"%b%b%c%b" % (bound, number.to_bytes(8, "big"), last, name)

@@ -70,17 +70,17 @@ class Plain:
     def new_session(self) -> None:
         """Nothing to renew."""
 
-    def writer(self, kind: Kind) -> ObjectWriter:
-        """A new object."""
+    def writer(self, kind: Kind, name: str = "") -> ObjectWriter:
+        """A new object. With a `name`, it opens under that name only."""
         header = Header(self.suite, kind, self._entropy(SALT), bytes(COMMITMENT), 0, b"")
-        return ObjectWriter(header, self.repository_id, self._cipher)
+        return ObjectWriter(header, self.repository_id, self._cipher, name)
 
-    def reader(self, start: bytes | memoryview) -> ObjectReader:
-        """An object from the bytes it starts with. Raises `Damaged`, `NewerFormat`."""
+    def reader(self, start: bytes | memoryview, name: str = "") -> ObjectReader:
+        """An object from the bytes it starts with, written under `name`. Raises `Damaged`, `NewerFormat`."""
         header = decode(start)
         if header.suite is not self.suite:
             raise Damaged("it is encrypted, in a repository where nothing is")
-        return ObjectReader(header, self.repository_id, self._cipher)
+        return ObjectReader(header, self.repository_id, self._cipher, name)
 
     def mac(self, data: bytes) -> bytes:
         """32 bytes by which damage to the repository's public record is found; anybody can make them."""
