@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sshd import Server
 
 from kdna.storage.address import parse_address
 from kdna.storage.base import Storage
 from kdna.storage.local import LocalStorage
 from kdna.storage.memory import Medium, MemoryStorage
 from kdna.storage.opening import open_storage
+from sshd import Server
 
 
 @pytest.fixture(params=["memory", "local", "sftp"])

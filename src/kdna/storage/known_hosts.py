@@ -40,17 +40,16 @@ class KnownHosts:
         general = self._known.match(host.lower(), "", None)
         return tuple([*one, *other] for one, other in zip(exact[:3], general[:3], strict=True))
 
-    def algorithms(self, host: str, port: int) -> list[str] | None:
-        """Host key algorithms to ask the server for; None where those of the recorded keys are the right ones.
+    def algorithms(self, host: str, port: int) -> list[str]:
+        """Host key algorithms to ask the server for: those of recorded keys first, so that it shows one of them.
 
-        A host that is not on record yet must show a plain key, which a user can compare; certificates help
-        only those who trust an authority for that host.
+        The others follow, since a server without the recorded key must show the one it has to be called changed.
+        Certificates help only those who trust an authority for that host, so others do not ask for them.
         """
-        if self.knows(host, port):
-            return None
-        plain = get_default_public_key_algs()
-        certified = get_default_certificate_algs() if self.match(host, "", port)[1] else []
-        return [name.decode("ascii") for name in [*certified, *plain]]
+        keys, authorities, _ = self.match(host, "", port)
+        wanted = get_default_certificate_algs() if authorities else []
+        wanted += [name for key in keys for name in key.sig_algorithms] + get_default_public_key_algs()
+        return [name.decode("ascii") for name in dict.fromkeys(wanted)]
 
     def add(self, host: str, port: int, key: asyncssh.SSHKey) -> None:
         """Trust `key` from now on: append it to the user's file. Raises `StorageError`."""

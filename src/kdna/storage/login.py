@@ -158,7 +158,7 @@ async def _connect(
             client_factory=lambda: owner,
             tunnel=tunnel,
             known_hosts=known.match,
-            server_host_key_algs=() if config.get("HostKeyAlgorithms") else known.algorithms(host, options.port) or (),
+            server_host_key_algs=() if config.get("HostKeyAlgorithms") else known.algorithms(host, options.port),
             client_keys=None,
             preferred_auth="publickey",
             gss_host=None,
@@ -187,6 +187,7 @@ def _read_config(address: Address) -> asyncssh.SSHClientConnectionOptions:
     """What ~/.ssh/config says of a host, together with what the address says."""
     try:
         return asyncssh.SSHClientConnectionOptions(
+            config=(),  # which means the user's own file
             host=address.host,
             port=address.port or (),
             username=address.user or (),
@@ -238,7 +239,7 @@ def _explained(
 ) -> StorageError:
     """The storage error for a failed connection."""
     place = host_pattern(options.host, options.port)
-    if isinstance(error, asyncssh.HostKeyNotVerifiable) or _no_known_key_type(error, known, host, options.port):
+    if isinstance(error, asyncssh.HostKeyNotVerifiable):
         return _explained_host_key(error, owner, known, host, options.port)
     if isinstance(error, asyncssh.PermissionDenied) or "authentication failures" in str(error):
         return _explained_refusal(owner.offer, f"{options.username}@{place}")
@@ -260,11 +261,6 @@ def _explained(
     if isinstance(error, ConnectionRefusedError) or "refused" in str(error).lower():
         return Unreachable(f"{place} refuses the connection: nothing listens on port {options.port}")
     return Unreachable(f"no connection to {place}: {_reason(error)}")
-
-
-def _no_known_key_type(error: Exception, known: KnownHosts, host: str, port: int) -> bool:
-    """Whether the server has no key of any type that is on record for it: another server, then."""
-    return isinstance(error, asyncssh.KeyExchangeFailed) and "host key" in str(error) and known.knows(host, port)
 
 
 def _explained_host_key(error: Exception, owner: _Owner, known: KnownHosts, host: str, port: int) -> StorageError:

@@ -1,0 +1,76 @@
+"""A TCP proxy on loopback that cuts, holds and forgets what passes through it, to be the bad link of a test."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+
+
+class Proxy:
+    """Listens on `port` and forwards to `target`; all faults act on every connection there is."""
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._replies_pass = threading.Event()
+        self._replies_pass.set()
+        self._budget: int | None = None
+        self.connections = 0
+        self.refusing = False
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """End every connection now; held replies are lost."""
+        pairs, self._pairs = self._pairs, []
+        for one, other in pairs:
+            for end in (one, other):
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+        self._replies_pass.set()
+
+    def cut_after(self, sent: int) -> None:
+        """End the connection once so many more bytes have gone to the server; once."""
+        self._budget = sent
+
+    def hold_replies(self) -> None:
+        """Let requests through, and no answers any more, until `cut`."""
+        self._replies_pass.clear()
+
+    def close(self) -> None:
+        """Stop listening and cut."""
+        self.refusing = True
+        self._listener.close()
+        self.cut()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            if self.refusing:
+                client.close()
+                continue
+            self.connections += 1
+            server = socket.create_connection(self._target)
+            self._pairs.append((client, server))
+            threading.Thread(target=self._pump, args=(client, server, True), daemon=True).start()
+            threading.Thread(target=self._pump, args=(server, client, False), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, to_server: bool) -> None:
+        with contextlib.suppress(OSError), source:
+            while data := source.recv(65536):
+                if to_server and self._budget is not None:
+                    self._budget -= len(data)
+                    if self._budget < 0:
+                        self._budget = None
+                        self.cut()
+                        break
+                if not to_server:
+                    self._replies_pass.wait()
+                sink.sendall(data)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_RDWR)

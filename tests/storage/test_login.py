@@ -1,0 +1,386 @@
+"""Logging in to a real sshd: host keys, keys, agents, the ssh config, and what each failure is called."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import stat
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from kdna.errors import HostKeyChanged, HostKeyUnknown, KdnaError, LoginRefused, NoSftp, Unreachable
+from kdna.storage.address import Address, parse_address
+from kdna.storage.login import Timing
+from kdna.storage.ssh import SshConnection
+from sshd import ADD, AGENT, KEYGEN, Server, make_key, start
+
+QUICK = Timing(connect=3, reconnect=3)
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[..., SshConnection]]:
+    """Opens a connection that the fixture closes."""
+    opened = []
+
+    def open_one(address: str | Address, **options: object) -> SshConnection:
+        place = address if isinstance(address, Address) else parse_address(address)
+        connection = SshConnection(place, **{"timing": QUICK, **options})  # type: ignore[arg-type]
+        opened.append(connection)
+        connection.open()
+        return connection
+
+    yield open_one
+    for connection in opened:
+        connection.close()
+
+
+Connect = Callable[..., SshConnection]
+
+
+def known_hosts(server: Server) -> Path:
+    return server.home / ".ssh" / "known_hosts"
+
+
+def ssh_config(server: Server, text: str) -> None:
+    (server.home / ".ssh" / "config").write_text(text)
+
+
+def fingerprint(server: Server) -> str:
+    command = [str(KEYGEN), "-lf", str(server.base / "host_key.pub")]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[1]
+
+
+def test_a_default_key_logs_in(sshd: Server, connect: Connect) -> None:
+    connection = connect(sshd.address)
+    assert connection.authentication == f"key file {sshd.key}"
+    assert 0 < connection.round_trip() < 1
+
+
+def test_an_unknown_host_key_is_refused_when_nobody_can_be_asked(own_sshd: Server, connect: Connect) -> None:
+    known_hosts(own_sshd).unlink()
+    with pytest.raises(HostKeyUnknown, match=re.escape(fingerprint(own_sshd))) as raised:
+        connect(own_sshd.address)
+    assert "--accept-new-host-key" in raised.value.hint
+    assert not known_hosts(own_sshd).exists()
+
+
+def test_an_unknown_host_key_is_asked_about_in_the_callers_thread(own_sshd: Server, connect: Connect) -> None:
+    known_hosts(own_sshd).write_text("other.example ssh-ed25519 AAAA not a key\n@nonsense\n" + "x" * 20)
+    asked = []
+
+    def ask(host: str, port: int, kind: str, shown: str) -> bool:
+        asked.append((host, port, kind, shown, threading.current_thread()))
+        return True
+
+    connect(own_sshd.address, ask_host_key=ask)
+    me = threading.current_thread()
+    assert asked == [("127.0.0.1", own_sshd.port, "ssh-ed25519", fingerprint(own_sshd), me)]
+    assert (
+        known_hosts(own_sshd)
+        .read_text()
+        .splitlines()[-1]
+        .startswith(f"[127.0.0.1]:{own_sshd.port} {own_sshd.host_key}")
+    )
+    connect(own_sshd.address)
+
+
+def test_a_file_made_for_a_new_host_key_is_private(own_sshd: Server, connect: Connect) -> None:
+    known_hosts(own_sshd).unlink()
+    connect(own_sshd.address, ask_host_key=lambda *_: True)
+    assert stat.S_IMODE(known_hosts(own_sshd).stat().st_mode) == 0o600
+
+
+def test_a_declined_host_key_is_unknown_and_not_remembered(own_sshd: Server, connect: Connect) -> None:
+    known_hosts(own_sshd).write_text("")
+    with pytest.raises(HostKeyUnknown):
+        connect(own_sshd.address, ask_host_key=lambda *_: False)
+    assert known_hosts(own_sshd).read_text() == ""
+
+
+def test_a_changed_host_key_is_refused_and_never_asked_about(own_sshd: Server, connect: Connect) -> None:
+    own_sshd.new_host_key()
+    with pytest.raises(HostKeyChanged) as raised:
+        connect(own_sshd.address, ask_host_key=lambda *_: pytest.fail("asked"))
+    assert f"ssh-keygen -R '[127.0.0.1]:{own_sshd.port}'" in raised.value.hint
+
+
+def test_a_host_key_of_another_kind_is_a_changed_one(own_sshd: Server, connect: Connect, tmp_path: Path) -> None:
+    other = make_key(tmp_path / "ecdsa", kind="ecdsa").with_suffix(".pub").read_text()
+    known_hosts(own_sshd).write_text(f"[127.0.0.1]:{own_sshd.port} {other}")
+    with pytest.raises(HostKeyChanged):
+        connect(own_sshd.address, ask_host_key=lambda *_: pytest.fail("asked"))
+
+
+def test_a_key_known_for_another_port_does_not_count_as_changed(
+    own_sshd: Server, connect: Connect, tmp_path: Path
+) -> None:
+    other = make_key(tmp_path / "ecdsa", kind="ecdsa").with_suffix(".pub").read_text()
+    known_hosts(own_sshd).write_text(f"127.0.0.1 {other}")
+    with pytest.raises(HostKeyUnknown):
+        connect(own_sshd.address)
+
+
+def test_hashed_host_names_are_read(own_sshd: Server, connect: Connect) -> None:
+    subprocess.run([str(KEYGEN), "-H", "-f", str(known_hosts(own_sshd))], check=True, capture_output=True)
+    assert "127.0.0.1" not in known_hosts(own_sshd).read_text()
+    connect(own_sshd.address)
+
+
+def test_a_revoked_host_key_is_refused(own_sshd: Server, connect: Connect) -> None:
+    known_hosts(own_sshd).write_text(f"@revoked * {own_sshd.host_key}\n")
+    with pytest.raises(HostKeyChanged, match="revoked"):
+        connect(own_sshd.address, ask_host_key=lambda *_: pytest.fail("asked"))
+
+
+def test_a_host_certificate_of_a_trusted_authority_needs_no_question(
+    tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch, own_sshd: Server
+) -> None:
+    authority = make_key(tmp_path / "authority")
+    command = [str(KEYGEN), "-q", "-s", str(authority), "-I", "test", "-h", "-n", "127.0.0.1"]
+    subprocess.run([*command, str(own_sshd.base / "host_key.pub")], check=True, capture_output=True)
+    config = own_sshd.base / "sshd_config"
+    config.write_text(config.read_text() + f"HostCertificate {own_sshd.base / 'host_key-cert.pub'}\n")
+    own_sshd.restart()
+    known_hosts(own_sshd).write_text("")
+    with pytest.raises(HostKeyUnknown, match=re.escape(fingerprint(own_sshd))):
+        connect(own_sshd.address)
+    public = authority.with_suffix(".pub").read_text()
+    known_hosts(own_sshd).write_text(f"@cert-authority [127.0.0.1]:{own_sshd.port} {public}")
+    connect(own_sshd.address)
+
+
+def test_an_alias_of_the_ssh_config_gives_host_user_port_and_key(own_sshd: Server, connect: Connect) -> None:
+    elsewhere = own_sshd.home / "keys" / "backup"
+    elsewhere.parent.mkdir()
+    own_sshd.key.rename(elsewhere)
+    ssh_config(
+        own_sshd,
+        f"Host nas\n  HostName 127.0.0.1\n  Port {own_sshd.port}\n  User {own_sshd.user}\n"
+        "  IdentityFile ~/keys/backup\n",
+    )
+    connection = connect("nas")
+    assert connection.authentication == f"key file {elsewhere}"
+    assert connection.name == "nas"
+
+
+def test_the_ssh_configs_own_known_hosts_are_read_and_added_to(own_sshd: Server, connect: Connect) -> None:
+    mine = own_sshd.home / "mine"
+    ssh_config(own_sshd, f"Host *\n  UserKnownHostsFile {mine}\n")
+    with pytest.raises(HostKeyUnknown):
+        connect(own_sshd.address)
+    connect(own_sshd.address, ask_host_key=lambda *_: True)
+    assert own_sshd.host_key in mine.read_text()
+
+
+def test_a_host_key_alias_names_the_record(own_sshd: Server, connect: Connect) -> None:
+    ssh_config(own_sshd, "Host *\n  HostKeyAlias the-nas\n")
+    known_hosts(own_sshd).write_text(f"[the-nas]:{own_sshd.port} {own_sshd.host_key}\n")
+    connect(own_sshd.address)
+
+
+def test_a_broken_ssh_config_is_named(own_sshd: Server, connect: Connect) -> None:
+    ssh_config(own_sshd, "Host *\n  Port many\n")
+    with pytest.raises(Unreachable, match=r"\.ssh/config"):
+        connect("nas")
+
+
+def test_an_explicit_key_is_used_alone(own_sshd: Server, connect: Connect, tmp_path: Path) -> None:
+    stranger = make_key(tmp_path / "stranger")
+    with pytest.raises(LoginRefused, match="stranger"):
+        connect(own_sshd.address, key_file=str(stranger))
+    own_sshd.authorize(stranger)
+    assert connect(own_sshd.address, key_file=str(stranger)).authentication == f"key file {stranger}"
+
+
+def test_a_key_the_server_does_not_know_is_refused(own_sshd: Server, connect: Connect) -> None:
+    (own_sshd.base / "authorized_keys").write_text("")
+    with pytest.raises(LoginRefused, match=f"{own_sshd.user}@.*refused.*id_ed25519"):
+        connect(own_sshd.address)
+
+
+def test_without_any_key_the_hint_says_how_to_make_one(own_sshd: Server, connect: Connect) -> None:
+    own_sshd.key.unlink()
+    with pytest.raises(LoginRefused, match="no ssh key") as raised:
+        connect(own_sshd.address)
+    assert "ssh-keygen" in raised.value.hint
+
+
+def test_a_key_file_that_is_not_there_is_named(sshd: Server, connect: Connect) -> None:
+    with pytest.raises(LoginRefused, match="/nowhere/key does not exist"):
+        connect(sshd.address, key_file="/nowhere/key")
+
+
+def test_a_key_with_a_passphrase_is_never_asked_for(own_sshd: Server, connect: Connect) -> None:
+    own_sshd.key.unlink()
+    own_sshd.key.with_suffix(".pub").unlink()
+    make_key(own_sshd.key, passphrase="secret words")
+    own_sshd.authorize(own_sshd.key)
+    with pytest.raises(LoginRefused, match="passphrase") as raised:
+        connect(own_sshd.address)
+    assert f"ssh-add {own_sshd.key}" in raised.value.hint
+
+
+@pytest.fixture
+def agent(
+    own_sshd: Server, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """A real ssh-agent, named by SSH_AUTH_SOCK, which the server's fixture has cleared before."""
+    if not AGENT or not ADD:
+        pytest.skip("OpenSSH's ssh-agent and ssh-add are not installed")
+    folder = tmp_path_factory.mktemp("a")
+    path = folder / "s"
+    process = subprocess.Popen([AGENT, "-D", "-a", str(path)], stdout=subprocess.DEVNULL)
+    while not path.exists():
+        assert process.poll() is None
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
+    yield
+    process.terminate()
+    process.wait()
+
+
+def add_to_agent(key: Path, passphrase: str = "") -> None:
+    """What ssh-add does; a passphrase comes from a program, as there is no terminal."""
+    asker = key.parent / "ask"
+    asker.write_text(f"#!/bin/sh\necho '{passphrase}'\n")
+    asker.chmod(0o700)
+    env = {**os.environ, "SSH_ASKPASS": str(asker), "SSH_ASKPASS_REQUIRE": "force", "DISPLAY": ":0"}
+    subprocess.run([str(ADD), str(key)], check=True, env=env, stdin=subprocess.DEVNULL, capture_output=True)
+
+
+@pytest.mark.usefixtures("agent")
+def test_a_key_of_the_agent_logs_in(own_sshd: Server, connect: Connect) -> None:
+    add_to_agent(own_sshd.key)
+    own_sshd.key.unlink()
+    assert connect(own_sshd.address).authentication == "key 'test id_ed25519' of the ssh agent"
+
+
+@pytest.mark.usefixtures("agent")
+def test_a_key_with_a_passphrase_is_used_through_the_agent(own_sshd: Server, connect: Connect, tmp_path: Path) -> None:
+    for number in range(7):  # more than a server lets one try
+        add_to_agent(make_key(tmp_path / f"other{number}"))
+    locked = make_key(tmp_path / "locked", passphrase="secret words")
+    own_sshd.authorize(locked)
+    add_to_agent(locked, "secret words")
+    assert connect(own_sshd.address, key_file=str(locked)).authentication == "key 'test locked' of the ssh agent"
+
+
+@pytest.mark.usefixtures("agent")
+def test_too_many_keys_are_a_refusal(own_sshd: Server, connect: Connect, tmp_path: Path) -> None:
+    for number in range(7):
+        add_to_agent(make_key(tmp_path / f"other{number}"))
+    with pytest.raises(LoginRefused, match="other3"):
+        connect(own_sshd.address)
+
+
+def test_a_dead_agent_is_as_good_as_none(sshd: Server, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSH_AUTH_SOCK", "/nowhere/agent")
+    connect(sshd.address)
+
+
+def test_a_jump_host_leads_to_the_server(own_sshd: Server, connect: Connect, tmp_path: Path) -> None:
+    inner = start(tmp_path / "inner")
+    try:
+        inner.authorize(own_sshd.key)
+        with known_hosts(own_sshd).open("a") as file:
+            file.write(f"[127.0.0.1]:{inner.port} {inner.host_key}\n")
+        ssh_config(
+            own_sshd,
+            f"Host jump\n  HostName 127.0.0.1\n  Port {own_sshd.port}\n"
+            f"Host inner\n  HostName 127.0.0.1\n  Port {inner.port}\n  ProxyJump jump\n",
+        )
+        connection = connect("inner")
+        assert connection.round_trip() < 1
+        assert "Accepted publickey" in own_sshd.log()
+        assert "Accepted publickey" in inner.log()
+    finally:
+        inner.stop()
+
+
+def test_a_jump_host_with_an_unknown_key_is_asked_about_too(own_sshd: Server, connect: Connect) -> None:
+    known_hosts(own_sshd).write_text("")
+    ssh_config(
+        own_sshd, f"Host inner\n  HostName inner.invalid\n  ProxyJump {own_sshd.user}@127.0.0.1:{own_sshd.port}\n"
+    )
+    with pytest.raises(HostKeyUnknown):
+        connect("inner")
+    with pytest.raises(Unreachable, match=r"jump host cannot reach inner\.invalid"):
+        connect("inner", ask_host_key=lambda *_: True)
+
+
+def test_jump_hosts_in_a_circle_end(own_sshd: Server, connect: Connect) -> None:
+    ssh_config(own_sshd, "Host a\n  ProxyJump b\nHost b\n  ProxyJump a\n")
+    with pytest.raises(Unreachable, match="jump hosts"):
+        connect("a")
+
+
+def test_a_closed_port_is_refused(sshd: Server, connect: Connect) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(Unreachable, match=f"refuses the connection: nothing listens on port {port}"):
+        connect(f"127.0.0.1:{port}")
+    with pytest.raises(Unreachable, match=f"refuses the connection: nothing listens on port {port}"):
+        connect(f"localhost:{port}")
+
+
+def test_a_name_that_does_not_resolve_is_named(sshd: Server, connect: Connect) -> None:
+    with pytest.raises(Unreachable, match=r"no-such-host\.invalid cannot be resolved"):
+        connect("user@no-such-host.invalid")
+
+
+@pytest.mark.parametrize("greeting", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"220 mail ESMTP\r\n", b"", b"\xff" * 99])
+def test_something_that_is_not_ssh_is_told_apart(sshd: Server, connect: Connect, greeting: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            client, _ = listener.accept()
+            with client:
+                client.recv(100)
+                client.sendall(greeting)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(Unreachable, match="not as an SSH server") as raised:
+            connect(f"127.0.0.1:{listener.getsockname()[1]}")
+        thread.join()
+    assert "port" in raised.value.hint
+
+
+def test_a_server_that_says_nothing_times_out(sshd: Server, connect: Connect) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        pytest.raises(Unreachable, match="not as an SSH server"),
+    ):
+        connect(f"127.0.0.1:{listener.getsockname()[1]}", timing=Timing(connect=0.3))
+
+
+def test_a_server_without_sftp_is_told_apart(
+    tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch, sshd: Server
+) -> None:
+    for number, command in enumerate([None, "/bin/false", "/bin/echo hello there, and welcome"]):
+        if command and not Path(command.split()[0]).exists():
+            continue
+        server = start(tmp_path / f"server{number}", sftp=command)
+        try:
+            monkeypatch.setenv("HOME", str(server.home))
+            with pytest.raises(NoSftp):
+                connect(server.address)
+        finally:
+            server.stop()
+
+
+def test_no_error_shows_what_a_key_file_holds(own_sshd: Server, connect: Connect, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    text = own_sshd.key.read_text().splitlines()
+    broken.write_text("\n".join([text[0], text[1][:30], *text[2:]]))
+    with pytest.raises(KdnaError, match="broken") as raised:
+        connect(own_sshd.address, key_file=str(broken))
+    assert text[2] not in str(raised.value) + raised.value.hint
+    shutil.copy(own_sshd.key.with_suffix(".pub"), broken)
+    with pytest.raises(LoginRefused):
+        connect(own_sshd.address, key_file=str(broken))
