@@ -13,8 +13,7 @@ import functools
 import os
 import stat
 import sys
-from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from kdna.snapshot import xattrs
 from kdna.snapshot.attributes import ACL, GROUP, MODE, OWNER, PRIVILEGE, TIME, Attributes, Loss, loss
@@ -141,6 +140,16 @@ def create_file(folder: Folder, name: bytes) -> int:
     return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=folder)
 
 
+def open_again(folder: Folder, name: bytes) -> int:
+    """Open a file that `create_file` made, for reading and writing; a symlink is refused."""
+    return os.open(name, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=folder)
+
+
+def is_own(status: os.stat_result) -> bool:
+    """Whether an entry belongs to the user we are."""
+    return status.st_uid == os.geteuid()
+
+
 def remove(folder: Folder, name: bytes) -> None:
     """Take an entry away that is no folder."""
     os.unlink(name, dir_fd=folder)
@@ -235,101 +244,84 @@ def _place(folder: Folder, name: bytes) -> bytes | None:
     return b"/proc/self/fd/%d/%b" % (folder, name) if sys.platform == "linux" else None
 
 
-class _Calls(NamedTuple):
-    """How the attributes of one target are reached."""
-
-    look: Callable[[], os.stat_result]
-    own: Callable[[int, int], None]  # uid, gid; -1 leaves one as it is
-    permit: Callable[[int], None] | None  # None: it has no permissions of its own
-    touch: Callable[[tuple[int, int]], None]  # times of access and of change
-
-
 def apply_to_file(fd: int, wanted: Attributes) -> list[Loss]:
     """Give an open file its attributes, after its last byte is written. Returns what failed, raises nothing."""
-    calls = _Calls(
-        look=lambda: os.fstat(fd),
-        own=lambda uid, gid: os.chown(fd, uid, gid),
-        permit=lambda mode: os.chmod(fd, mode),
-        touch=lambda times: os.utime(fd, ns=times),
-    )
-    return _apply(calls, fd, wanted)
+    return _apply(fd, None, wanted)
 
 
 def apply_to_folder(folder: Folder, wanted: Attributes) -> list[Loss]:
     """Give an open folder its attributes, after everything in it is made. Returns what failed, raises nothing."""
-    return apply_to_file(folder, wanted)
+    return _apply(folder, None, wanted)
 
 
 def apply_to_entry(folder: Folder, name: bytes, wanted: Attributes) -> list[Loss]:
     """Give a symlink, a fifo or a device its attributes. Returns what failed, raises nothing."""
-    try:
-        is_link = stat.S_ISLNK(look(folder, name).st_mode)
-    except OSError as error:
-        return [loss(MODE, error)]
-    calls = _Calls(
-        look=lambda: look(folder, name),
-        own=lambda uid, gid: os.chown(name, uid, gid, dir_fd=folder, follow_symlinks=False),
-        permit=None if is_link else lambda mode: os.chmod(name, mode, dir_fd=folder, follow_symlinks=False),
-        touch=lambda times: os.utime(name, ns=times, dir_fd=folder, follow_symlinks=False),
-    )
-    return _apply(calls, _place(folder, name), wanted)
+    return _apply(name, folder, wanted)
 
 
-def _apply(calls: _Calls, place: int | bytes | None, wanted: Attributes) -> list[Loss]:
-    """Set everything, in the one order in which nothing undoes what came before.
+def _apply(target: int | bytes, folder: Folder | None, wanted: Attributes) -> list[Loss]:
+    """Set everything on an open file, or on a name in a folder, in the one order in which nothing is undone.
 
     1. The owner: a change of owner clears setuid, setgid and the capabilities among the extended attributes.
     2. Extended attributes: ``user.*`` need the right to write, which the permissions may take away. An
     access control list sets the permissions as well, and may clear setgid. 3. Permissions: where there is a
     list, the group's bits are its mask; as saved they are what it says already. 4. Times, last of all.
     """
-    losses = _own(calls, wanted)
+    by_name = folder is not None
+    try:
+        status = os.stat(target, dir_fd=folder, follow_symlinks=not by_name)
+    except OSError as error:
+        return [loss(MODE, error)]
+    losses = []
+    if status.st_uid != wanted.uid or status.st_gid != wanted.gid:
+        losses += _own(target, folder, status, wanted)
+    place = target if folder is None or isinstance(target, int) else _place(folder, target)
     if wanted.xattrs is not None and place is not None:
         losses += xattrs.replace(place, wanted.xattrs)
-    if calls.permit is not None:
-        without_acl = wanted.xattrs is not None and any(one.what == ACL for one in losses)
-        mode = xattrs.mode_without_acl(wanted.mode, wanted.xattrs or ()) if without_acl else wanted.mode
-        losses += _permit(calls, calls.permit, stat.S_IMODE(mode), wanted)
+    if not stat.S_ISLNK(status.st_mode):
+        losses += _permit(target, folder, wanted, any(one.what == ACL for one in losses))
     try:
-        calls.touch((wanted.mtime, wanted.mtime))
-    except (OSError, OverflowError, ValueError) as error:
+        os.utime(target, ns=(wanted.mtime, wanted.mtime), dir_fd=folder, follow_symlinks=not by_name)
+    except (OSError, OverflowError) as error:
         losses.append(loss(TIME, error))
     return losses
 
 
-def _own(calls: _Calls, wanted: Attributes) -> list[Loss]:
-    """Set user and group, as far as they differ; a group we belong to also where only root may set the user."""
+def _own(target: int | bytes, folder: Folder | None, status: os.stat_result, wanted: Attributes) -> list[Loss]:
+    """Set user and group; a group we belong to also where only root may set the user."""
+    follow = folder is None
+    uid = -1 if status.st_uid == wanted.uid else wanted.uid
+    gid = -1 if status.st_gid == wanted.gid else wanted.gid
     try:
-        status = calls.look()
-        uid = -1 if status.st_uid == wanted.uid else wanted.uid
-        gid = -1 if status.st_gid == wanted.gid else wanted.gid
-        if uid == gid == -1:
-            return []
-        calls.own(uid, gid)
-    except (OSError, OverflowError, ValueError) as error:
+        os.chown(target, uid, gid, dir_fd=folder, follow_symlinks=follow)
+    except (OSError, OverflowError) as error:
         if uid != -1 and gid != -1:
-            with contextlib.suppress(OSError, OverflowError, ValueError):
-                calls.own(-1, gid)
-        return [loss(OWNER if uid != -1 else GROUP, error)]
+            with contextlib.suppress(OSError, OverflowError):
+                os.chown(target, -1, gid, dir_fd=folder, follow_symlinks=follow)
+        return [loss(GROUP if uid == -1 else OWNER, error)]
     return []
 
 
-def _permit(calls: _Calls, permit: Callable[[int], None], mode: int, wanted: Attributes) -> list[Loss]:
+def _permit(target: int | bytes, folder: Folder | None, wanted: Attributes, without_acl: bool) -> list[Loss]:
     """Set the permissions; setuid and setgid only on what has its owner and group."""
+    losses = []
+    mode = stat.S_IMODE(wanted.mode)
+    if without_acl:
+        mode = xattrs.mode_without_acl(mode, wanted.xattrs or ())
+    follow = folder is None
     try:
-        losses = []
-        status = calls.look() if mode & _PRIVILEGED else None
-        if status and not stat.S_ISDIR(status.st_mode) and not _belongs(status, wanted):
-            # A program would run with the rights of somebody it never belonged to.
-            mode &= ~_PRIVILEGED
-            losses.append(Loss(PRIVILEGE, "it belongs to somebody else now"))
-        permit(mode)
-        if mode & _PRIVILEGED and stat.S_IMODE(calls.look().st_mode) != mode:
-            losses.append(Loss(PRIVILEGE, "the system took them away"))
-    except (OSError, ValueError) as error:  # ValueError: this C library cannot do it without following a symlink
+        if mode & _PRIVILEGED:
+            status = os.stat(target, dir_fd=folder, follow_symlinks=follow)
+            ours = (status.st_uid, status.st_gid) == (wanted.uid, wanted.gid)
+            if not ours and not stat.S_ISDIR(status.st_mode):
+                # A program would run with the rights of somebody it never belonged to.
+                mode &= ~_PRIVILEGED
+                losses.append(Loss(PRIVILEGE, "it belongs to somebody else now"))
+        os.chmod(target, mode, dir_fd=folder, follow_symlinks=follow)
+        if mode & _PRIVILEGED:
+            status = os.stat(target, dir_fd=folder, follow_symlinks=follow)
+            if stat.S_IMODE(status.st_mode) != mode:
+                losses.append(Loss(PRIVILEGE, "the system took them away"))
+    except (OSError, ValueError) as error:  # ValueError: this C library would follow a symlink
         return [loss(MODE, error)]
     return losses
-
-
-def _belongs(status: os.stat_result, wanted: Attributes) -> bool:
-    return (status.st_uid, status.st_gid) == (wanted.uid, wanted.gid)

@@ -26,7 +26,7 @@ from kdna.progress import Counts, Sink
 from kdna.repository.reader import Reader
 from kdna.snapshot.content import Content, FileSaver
 from kdna.snapshot.manifest import Manifest
-from kdna.snapshot.metadata import disk
+from kdna.snapshot import metadata as disk
 from kdna.snapshot.node import (
     BLOCK,
     CHARACTER,

@@ -16,12 +16,12 @@ import contextlib
 import ctypes
 import errno
 import os
-import re
 import stat
 import sys
 from typing import TypeAlias
 
 from kdna.snapshot.attributes import TIME, Attributes, Loss, loss
+from kdna.snapshot.windows_names import name_problem
 
 assert sys.platform == "win32"  # noqa: S101 - tells the type checker, too, which system this is
 if sys.platform == "win32":
@@ -32,8 +32,6 @@ Folder: TypeAlias = str
 
 _PREFIX = "\\\\?\\"
 _NAME_SURROGATE = 0x20000000  # bit of a reparse tag: the entry stands for another name
-_RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(\.|$)", re.IGNORECASE)
-_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 _READ_ONLY = 0x1
 _NORMAL = 0x80
 _EPOCH = 116_444_736_000_000_000  # 1970 in Windows' count: units of 100 ns since 1601
@@ -56,20 +54,6 @@ _kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
 _set_information = _kernel32.SetFileInformationByHandle
 _set_information.argtypes = [wintypes.HANDLE, ctypes.c_int, ctypes.c_void_p, wintypes.DWORD]
 _set_information.restype = wintypes.BOOL
-
-
-def name_problem(name: bytes) -> str | None:
-    """Why an entry cannot have that name here; None when it can."""
-    text = os.fsdecode(name)
-    if text in ("", ".", ".."):
-        return "is no name of a file"
-    if found := _FORBIDDEN.search(text):
-        return f"holds {found[0]!r}, which Windows does not allow in names"
-    if text.endswith((".", " ")):
-        return "ends in a dot or a space, which Windows does not keep"
-    if _RESERVED.match(text):
-        return "is the name of a device on Windows"
-    return None
 
 
 def open_root(path: bytes, create: bool = False) -> Folder:
@@ -159,6 +143,16 @@ def create_file(folder: Folder, name: bytes) -> int:
     """Make a file, open for reading and writing. Raises `FileExistsError`."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_BINARY | os.O_NOINHERIT
     return os.open(_at(folder, name), flags, 0o600)
+
+
+def open_again(folder: Folder, name: bytes) -> int:
+    """Open a file that `create_file` made, for reading and writing."""
+    return os.open(_at_no_link(folder, name), os.O_RDWR | os.O_BINARY | os.O_NOINHERIT)
+
+
+def is_own(status: os.stat_result) -> bool:
+    """Whether an entry belongs to the user we are: here, whether we may write to it, which opening it will tell."""
+    return True
 
 
 def remove(folder: Folder, name: bytes) -> None:

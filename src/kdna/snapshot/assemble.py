@@ -1,0 +1,184 @@
+"""Puts files together: blobs are wanted by thousands, their frames fetched once each, and cut up into the files.
+
+What is on the disk already, in the file itself or in what a killed restore left of it, is compared with the ids and
+not fetched. A file takes its name when its last blob is written; one of which a part can't be had is left out, whole.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from kdna.errors import Damaged
+from kdna.progress import Counts
+from kdna.repository.fetch import Opened, fetch
+from kdna.repository.lookup import Location
+from kdna.repository.reader import Reader
+from kdna.snapshot.node import Node
+from kdna.snapshot.places import Places
+from kdna.snapshot.target import Part, Target
+from kdna.snapshot.walk import Path, content_ids
+
+_BATCH = 16 * 1024  # blobs that are planned for together
+
+Reporting = Callable[[Path], AbstractContextManager[None]]
+
+
+@dataclass(eq=False)
+class _File:
+    """A file that is being put together."""
+
+    part: Part
+    node: Node
+    wanted: int = 0  # blobs still to come
+    counted: bool = False  # all its blobs have been looked at
+    failed: bool = False
+
+
+class _Want(NamedTuple):
+    """One blob, and where in the content of one file it goes."""
+
+    file: _File
+    blob: bytes
+    at: int
+    location: Location
+
+
+class Assembler:
+    """Makes files in a target. `finished` is told of each; `reporting` guards what concerns one file only."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        target: Target,
+        counts: Counts,
+        reporting: Reporting,
+        finished: Callable[[Part, Node], None],
+    ) -> None:
+        self._reader = reader
+        self._target = target
+        self._counts = counts
+        self._reporting = reporting
+        self._finished = finished
+        self._hash = reader.seal.hasher(tree=False)
+        self._wants: list[_Want] = []
+        self._files: set[_File] = set()
+
+    def matches(self, path: Path, node: Node) -> bool:
+        """Whether a regular file with exactly the content of the node is at `path`. Raises OSError, `Damaged`."""
+        fd = self._target.open_file(path)
+        if fd is None:
+            return False
+        try:
+            if os.fstat(fd).st_size != node.size:
+                return False
+            places = _places(node)
+            return all(self._holds(fd, places, at, place, blob) for blob, at, place in self._blobs(node))
+        finally:
+            os.close(fd)
+
+    def _blobs(self, node: Node) -> Iterator[tuple[bytes, int, Location]]:
+        """The blobs of a file, where each begins in its content, and where it lies. Raises `Damaged`."""
+        at = 0
+        for blob in content_ids(self._reader, node):
+            location = self._reader.where(blob)[0]
+            yield blob, at, location
+            at += location.length
+
+    def _holds(self, fd: int, places: Places, at: int, location: Location, blob: bytes) -> bool:
+        data = places.read(fd, at, location.length)
+        return len(data) == location.length and self._hash(data) == blob
+
+    def add(self, path: Path, node: Node, older: os.stat_result | None) -> None:
+        """Plan for a file; `older` is what has its place now. Raises OSError, `Damaged`, `TargetError`."""
+        file = _File(self._target.begin(path, node), node)
+        self._files.add(file)
+        old = self._target.open_file(path) if older and stat.S_ISREG(older.st_mode) and older.st_size else None
+        try:
+            for blob, at, location in self._blobs(node):
+                if not self._found_here(file, old, at, location, blob):
+                    file.wanted += 1
+                    self._wants.append(_Want(file, blob, at, location))
+                    if len(self._wants) >= _BATCH:
+                        self.flush()
+        except BaseException:
+            self._give_up(file)
+            raise
+        finally:
+            if old is not None:
+                os.close(old)
+        file.counted = True
+        self._finish_if_due(file)
+
+    def _found_here(self, file: _File, old: int | None, at: int, location: Location, blob: bytes) -> bool:
+        """Whether a blob is in its place in the new file, or could be copied there from the old one."""
+        part = file.part
+        if part.found and self._holds(part.fd, part.places, at, location, blob):
+            self._counts.bytes += location.length
+            return True
+        if old is not None and self._holds(old, part.places, at, location, blob):
+            part.places.write(part.fd, at, part.places.read(old, at, location.length))
+            self._counts.bytes += location.length
+            return True
+        return False
+
+    def flush(self) -> None:
+        """Fetch and write everything wanted so far. Raises `StorageError`, `TargetError`."""
+        wants, self._wants = self._wants, []
+        by_frame: dict[tuple[bytes, int], list[_Want]] = {}
+        for want in wants:
+            by_frame.setdefault((want.location.pack, want.location.number), []).append(want)
+        for opened in fetch(self._reader, (want.location for want in wants)):
+            for want in by_frame[opened.location.pack, opened.location.number]:
+                if not want.file.failed:
+                    self._write(want, opened)
+
+    def _write(self, want: _Want, opened: Opened) -> None:
+        """Put one blob into its file."""
+        file = want.file
+        with self._reporting(file.part.path):
+            try:
+                file.part.places.write(file.part.fd, want.at, self._data(want, opened))
+            except BaseException:
+                self._give_up(file)
+                raise
+            self._counts.bytes += want.location.length
+            file.wanted -= 1
+            self._finish_if_due(file)
+
+    def _data(self, want: _Want, opened: Opened) -> bytes:
+        """A blob out of a fetched frame, or from wherever else it can be had. Raises `Damaged`."""
+        if opened.problem is None:
+            try:
+                return self._reader.cut(opened.raw, want.location, want.blob, tree=False)
+            except Damaged:
+                return self._reader.blob(want.blob, tree=False)
+        return self._reader.blob(want.blob, tree=False)
+
+    def _finish_if_due(self, file: _File) -> None:
+        if file.counted and not file.wanted:
+            self._files.discard(file)
+            self._finished(file.part, file.node)
+
+    def _give_up(self, file: _File) -> None:
+        """Leave a file out."""
+        file.failed = True
+        if file in self._files:
+            self._files.discard(file)
+            self._target.give_up(file.part, keep=False)
+
+    def close(self) -> None:
+        """Let go of incomplete files; they stay under their temporary names for the next try."""
+        for file in self._files:
+            self._target.give_up(file.part, keep=True)
+        self._files.clear()
+
+
+def _places(node: Node) -> Places:
+    return Places(node.extra.extents if node.extra else None)
+
+

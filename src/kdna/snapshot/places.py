@@ -1,0 +1,56 @@
+"""Where the bytes of a file's content go: one after another, or into the extents of a sparse file."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+
+
+class Places:
+    """Translates positions in the content, which has no holes, into positions in the file."""
+
+    def __init__(self, extents: Sequence[tuple[int, int]] | None) -> None:
+        self._extents = extents
+        self._starts = [0, *accumulate(length for _, length in extents)] if extents else []
+
+    def spans(self, at: int, length: int) -> Iterator[tuple[int, int]]:
+        """(position in the file, length) of what lies at `at` in the content, in pieces."""
+        if self._extents is None:
+            yield at, length
+            return
+        place = bisect_right(self._starts, at) - 1
+        while length > 0 and place < len(self._extents):
+            offset, extent = self._extents[place]
+            inside = at - self._starts[place]
+            piece = min(length, extent - inside)
+            yield offset + inside, piece
+            at, length, place = at + piece, length - piece, place + 1
+
+    def write(self, fd: int, at: int, data: bytes) -> None:
+        """Put content into an open file. Raises OSError."""
+        view = memoryview(data)
+        for position, length in self.spans(at, len(data)):
+            piece, view = view[:length], view[length:]
+            while piece:
+                written = _pwrite(fd, piece, position)
+                piece, position = piece[written:], position + written
+
+    def read(self, fd: int, at: int, length: int) -> bytes:
+        """Content out of an open file; shorter where the file ends. Raises OSError."""
+        return b"".join(_pread(fd, piece, position) for position, piece in self.spans(at, length))
+
+
+def _pwrite(fd: int, data: memoryview, position: int) -> int:
+    if hasattr(os, "pwrite"):
+        return os.pwrite(fd, data, position)
+    os.lseek(fd, position, os.SEEK_SET)  # Windows; a file is written by one thread only
+    return os.write(fd, data)
+
+
+def _pread(fd: int, length: int, position: int) -> bytes:
+    if hasattr(os, "pread"):
+        return os.pread(fd, length, position)
+    os.lseek(fd, position, os.SEEK_SET)
+    return os.read(fd, length)

@@ -1,0 +1,287 @@
+"""Restores a backup, or a part of one, into a folder.
+
+The stored tree is walked from the top: folders are made at once, files are handed to an `Assembler`, further names of a
+file are linked when all files are there, and folders get their attributes last, the deepest first. Every blob is
+checked against its id, so what is written is what was saved.
+
+What is wrong with one entry is reported and the restore goes on; a full disk ends it, and the next restore continues.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from kdna.errors import Damaged, Missing, TargetError
+from kdna.progress import Counts, Sink
+from kdna.repository.reader import Reader
+from kdna.snapshot import metadata as disk
+from kdna.snapshot.assemble import Assembler
+from kdna.snapshot.attributes import Losses
+from kdna.snapshot.manifest import Manifest
+from kdna.snapshot.metadata import Owners
+from kdna.snapshot.node import BLOCK, CHARACTER, FILE, FOLDER, Node
+from kdna.snapshot.select import Filter, Wanted
+from kdna.snapshot.target import Part, Target
+from kdna.snapshot.walk import Path, Step, Walk
+
+_FULL = {errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+Overwrite = Literal["always", "if-newer", "never"]
+
+
+@dataclass(frozen=True)
+class RestoreOptions:
+    """What to restore, and what to do about what is there."""
+
+    filter: Filter | None = None
+    overwrite: Overwrite = "always"
+    numeric_ids: bool = False
+    verify: bool = False
+
+
+@dataclass
+class Changes:
+    """What a restore would do to the target: numbers of entries that are no folders, and bytes written at most."""
+
+    new: int = 0
+    replaced: int = 0
+    same: int = 0
+    kept: int = 0
+    bytes: int = 0
+    first_replaced: str = ""
+
+
+def restore(
+    reader: Reader, manifest: Manifest, root: Node, target: bytes, options: RestoreOptions, counts: Counts, sink: Sink
+) -> None:
+    """Make `target`, an absolute path, what `root` is: the manifest's root or something in it.
+
+    Raises `TargetError` when the place can't take it, `StorageError` when the server fails.
+    """
+    place, base = _open_target(target, root, Owners(manifest.users, manifest.groups, options.numeric_ids), create=True)
+    run = _Restorer(reader, place, options, counts, sink)
+    try:
+        run.all(root, base)
+        if options.verify:
+            run.verify(root, base)
+    finally:
+        run.close()
+
+
+def survey(reader: Reader, root: Node, target: bytes, options: RestoreOptions, sink: Sink) -> Changes:
+    """What `restore` would do; changes nothing. Looks at kinds, sizes and times, not at content."""
+    changes = Changes()
+    try:
+        place, base = _open_target(target, root, Owners({}, {}), create=False)
+    except FileNotFoundError:
+        place, base = None, ()
+    try:
+        for step in Walk(reader, root, options.filter):
+            if step.problem:
+                sink.warning(_shown(step.path), str(step.problem))
+            elif step.node.kind != FOLDER:
+                _compare(changes, place, (*base, *step.path), step.node, options.overwrite)
+    finally:
+        if place:
+            place.close()
+    return changes
+
+
+def _compare(changes: Changes, place: Target | None, path: Path, node: Node, overwrite: Overwrite) -> None:
+    """Count what would happen to one entry."""
+    try:
+        there = place.look(path) if place else None
+        alike = place is not None and there is not None and place.is_like(path, there, node)
+    except OSError:  # something in its way that a restore would replace, or report
+        there, alike = None, False
+    if there is None:
+        changes.new += 1
+        changes.bytes += node.size
+    elif alike:
+        changes.same += 1
+    elif _keeps(there, node, overwrite):
+        changes.kept += 1
+    else:
+        changes.replaced += 1
+        changes.bytes += node.size
+        changes.first_replaced = changes.first_replaced or _shown(path)
+
+
+def _open_target(path: bytes, root: Node, owners: Owners, create: bool) -> tuple[Target, Path]:
+    """The folder to restore into, and the path in it that the root becomes. Raises `TargetError`."""
+    above, name = (path, b"") if root.kind == FOLDER else os.path.split(path)
+    try:
+        return Target(disk.open_root(above, create), owners), ((name,) if name else ())
+    except FileNotFoundError:
+        if not create:
+            raise
+        raise TargetError(f"{os.fsdecode(path)} can't be made", "Choose another folder.") from None
+    except OSError as error:
+        raise TargetError(f"{os.fsdecode(path)}: {error.strerror}", "Choose another folder to restore into.") from None
+
+
+def _keeps(there: os.stat_result, node: Node, overwrite: Overwrite) -> bool:
+    """Whether what is there stays, whatever it is."""
+    return overwrite == "never" or (overwrite == "if-newer" and there.st_mtime_ns >= node.mtime)
+
+
+def _shown(path: Path) -> str:
+    return os.fsdecode(os.fsencode(os.sep).join(path)) or "."
+
+
+class _Restorer:
+    """One run of `restore`."""
+
+    def __init__(self, reader: Reader, target: Target, options: RestoreOptions, counts: Counts, sink: Sink) -> None:
+        self._reader = reader
+        self._target = target
+        self._options = options
+        self._counts = counts
+        self._sink = sink
+        self._losses = Losses()
+        self._assembler = Assembler(reader, target, counts, self._reporting, self._finished)
+        self._folders: list[tuple[Path, Node]] = []  # to get their attributes at the end
+        self._firsts: dict[tuple[int, int], Path] = {}  # of the names of one file, the one restored first
+        self._links: list[tuple[Path, Node]] = []
+        self._left: set[Path] = set()  # files that could not be restored, or were kept as they are
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._assembler.close()
+        self._target.close()
+        self._losses.report(self._sink)
+
+    def all(self, root: Node, base: Path) -> None:
+        """Restore everything."""
+        walk = Walk(self._reader, root, self._options.filter)
+        for step in walk:
+            path = (*base, *step.path)
+            with self._reporting(path):
+                self._step(walk, path, step)
+        self._assembler.flush()
+        for path, node in self._links:
+            with self._reporting(path):
+                self._target.link(self._firsts[_link(node)], path)
+                self._counts.files += 1
+        for path, node in reversed(self._folders):
+            with self._reporting(path):
+                if self._target.look(path) is not None:  # one that was to hold what is wanted may not have been made
+                    self._losses.add(_shown(path), self._target.finish_folder(path, node))
+
+    def _step(self, walk: Walk, path: Path, step: Step) -> None:
+        if step.problem:
+            raise step.problem
+        if step.node.kind == FOLDER:
+            walk.skip()  # unless the folder can be made
+            self._folder(path, step.node, step.wanted)
+            walk.descend()
+        elif step.node.kind == FILE:
+            self._file(path, step.node)
+        else:
+            self._special(path, step.node)
+
+    @contextlib.contextmanager
+    def _reporting(self, path: Path) -> Iterator[None]:
+        """Report what goes wrong with one entry and go on; a target that takes nothing more ends the restore."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in _FULL:
+                raise TargetError(
+                    f"{_shown(path)}: {error.strerror}",
+                    "Make room and run the restore again: what is there is not fetched again.",
+                ) from None
+            self._fail(path, error.strerror or str(error))
+        except (Damaged, Missing, TargetError) as error:
+            self._fail(path, str(error))
+
+    def _fail(self, path: Path, why: str) -> None:
+        self._left.add(path)
+        self._counts.failed += 1
+        self._sink.warning(_shown(path), why)
+
+    def _folder(self, path: Path, node: Node, wanted: Wanted) -> None:
+        """Make a folder, unless something there is to be kept. Raises what `_reporting` reports."""
+        there = self._target.look(path)
+        if wanted == Wanted.PARENT:  # made when something in it is restored, and dressed if it was made
+            if there is None:
+                self._folders.append((path, node))
+            return
+        if there is not None and not _is_folder(there) and _keeps(there, node, self._options.overwrite):
+            raise TargetError("is in the way of a folder and was kept; what is in the folder was left out")
+        self._target.make_folder(path)
+        self._folders.append((path, node))
+        self._counts.folders += 1
+        self._counts.current = _shown(path)
+
+    def _file(self, path: Path, node: Node) -> None:
+        there = self._target.look(path)
+        if there is not None and _keeps(there, node, self._options.overwrite):
+            self._left.add(path)
+            return
+        if node.extra and node.extra.link in self._firsts:
+            self._links.append((path, node))
+            return
+        if there is not None and self._assembler.matches(path, node):
+            self._losses.add(_shown(path), self._target.touch_up(path, node))
+            self._note_first(path, node)
+            self._counts.files += 1
+            self._counts.unchanged += 1
+            self._counts.bytes += node.size
+            return
+        self._note_first(path, node)
+        self._assembler.add(path, node, there)
+
+    def _note_first(self, path: Path, node: Node) -> None:
+        if node.extra and node.extra.link is not None:
+            self._firsts[node.extra.link] = path
+
+    def _finished(self, part: Part, node: Node) -> None:
+        """Give a complete file its place."""
+        self._losses.add(_shown(part.path), self._target.finish(part, node))
+        self._counts.files += 1
+        self._counts.new += 1
+
+    def _special(self, path: Path, node: Node) -> None:
+        """A symlink, fifo or device."""
+        there = self._target.look(path)
+        if there is not None and self._target.is_like(path, there, node):
+            self._losses.add(_shown(path), self._target.touch_up(path, node))
+        elif there is not None and _keeps(there, node, self._options.overwrite):
+            return
+        else:
+            try:
+                self._losses.add(_shown(path), self._target.make_special(path, node))
+            except PermissionError:
+                if node.kind not in (CHARACTER, BLOCK):
+                    raise
+                self._counts.excluded += 1
+                self._sink.warning(_shown(path), "a device, which only root can make; left out")
+                return
+        self._counts.files += 1
+
+    def verify(self, root: Node, base: Path) -> None:
+        """Read back every file and compare it with what was saved."""
+        self._counts.phase = "verifying"
+        for step in Walk(self._reader, root, self._options.filter):
+            path = (*base, *step.path)
+            if step.node.kind == FILE and not step.problem and path not in self._left:
+                with self._reporting(path):
+                    if not self._assembler.matches(path, step.node):
+                        raise TargetError("is not what was saved when it is read back")
+
+
+def _link(node: Node) -> tuple[int, int]:
+    if node.extra is None or node.extra.link is None:
+        raise Damaged(f"the snapshot's record of {node.name!r} makes no sense")
+    return node.extra.link
+
+
+def _is_folder(status: os.stat_result) -> bool:
+    return stat.S_ISDIR(status.st_mode)
