@@ -15,8 +15,8 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
-        self._replies_pass = threading.Event()
-        self._replies_pass.set()
+        self._replies = threading.Condition()
+        self._allowed: int | None = None  # answers still let through; None for all
         self._budget: int | None = None
         self.connections = 0
         self.refusing = False
@@ -29,7 +29,9 @@ class Proxy:
             for end in (one, other):
                 with contextlib.suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
-        self._replies_pass.set()
+        with self._replies:
+            self._allowed = None
+            self._replies.notify_all()
 
     def cut_after(self, sent: int) -> None:
         """End the connection once so many more bytes have gone to the server; once."""
@@ -37,7 +39,14 @@ class Proxy:
 
     def hold_replies(self) -> None:
         """Let requests through, and no answers any more, until `cut`."""
-        self._replies_pass.clear()
+        with self._replies:
+            self._allowed = 0
+
+    def let_one_reply_pass(self) -> None:
+        """Forward the next piece the server sends, then hold again."""
+        with self._replies:
+            self._allowed = 1
+            self._replies.notify_all()
 
     def close(self) -> None:
         """Stop listening and cut."""
@@ -56,6 +65,8 @@ class Proxy:
                 continue
             self.connections += 1
             server = socket.create_connection(self._target)
+            for end in (client, server):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._pairs.append((client, server))
             threading.Thread(target=self._pump, args=(client, server, True), daemon=True).start()
             threading.Thread(target=self._pump, args=(server, client, False), daemon=True).start()
@@ -70,7 +81,14 @@ class Proxy:
                         self.cut()
                         break
                 if not to_server:
-                    self._replies_pass.wait()
+                    self._await_leave()
                 sink.sendall(data)
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_RDWR)
+
+    def _await_leave(self) -> None:
+        with self._replies:
+            while self._allowed == 0:
+                self._replies.wait()
+            if self._allowed is not None:
+                self._allowed -= 1

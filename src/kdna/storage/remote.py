@@ -63,13 +63,18 @@ class RemoteFolder:
         except LOST:
             raise
         except asyncssh.SFTPError as error:
+            failure = await self._why_not_created(link, error, name, size)
             await self._discard(link.sftp, temporary)
-            if isinstance(error, asyncssh.SFTPFailure) and await exists(link.sftp, self._path(name)):
-                raise Exists(f"object {name} exists already") from error
-            failure = await explained(link.sftp, error, name, self._root, size)
-            if isinstance(failure, Missing):
-                failure = StorageError(f"{self._location} is not a folder that can hold {name}")
             raise failure from error
+
+    async def _why_not_created(self, link: Link, error: asyncssh.SFTPError, name: str, size: int) -> StorageError:
+        """What to tell, found out while the temporary object still takes its room."""
+        if isinstance(error, asyncssh.SFTPFailure) and await exists(link.sftp, self._path(name)):
+            return Exists(f"object {name} exists already")
+        failure = await explained(link.sftp, error, name, self._root, size)
+        if isinstance(failure, Missing):
+            return StorageError(f"{self._location} is not a folder that can hold {name}")
+        return failure
 
     async def _is_ours(
         self, sftp: asyncssh.SFTPClient, name: str, parts: Sequence[bytes | memoryview], size: int
@@ -273,6 +278,9 @@ class RemoteFolder:
             raise
         except asyncssh.SFTPError:
             if not await is_folder(sftp, path):
+                if await exists(sftp, path):
+                    shown = path.decode("utf-8", "replace")
+                    raise StorageError(f"{shown} on the server is in the way: it is not a folder") from None
                 raise
         self._touched.add(above(path))
 
