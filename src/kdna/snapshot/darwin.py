@@ -44,14 +44,16 @@ def list_names(place: int | bytes) -> list[bytes]:
     if not size:
         return []
     buffer = ctypes.create_string_buffer(size)
-    return [name for name in buffer.raw[: _call(_LIST, place, buffer, size)].split(b"\0") if name]
+    size = _call(_LIST, place, buffer, size)
+    return [name for name in buffer.raw[:size].split(b"\0") if name]
 
 
 def get(place: int | bytes, name: bytes) -> bytes:
     """The value of an attribute."""
     size = _call(_GET, place, name, None, 0, 0)
     buffer = ctypes.create_string_buffer(size)
-    return buffer.raw[: _call(_GET, place, name, buffer, size, 0)]
+    size = _call(_GET, place, name, buffer, size, 0)
+    return buffer.raw[:size]
 
 
 def set_value(place: int | bytes, name: bytes, value: bytes) -> None:

@@ -263,9 +263,10 @@ def _apply(target: int | bytes, folder: Folder | None, wanted: Attributes) -> li
     """Set everything on an open file, or on a name in a folder, in the one order in which nothing is undone.
 
     1. The owner: a change of owner clears setuid, setgid and the capabilities among the extended attributes.
-    2. Extended attributes: ``user.*`` need the right to write, which the permissions may take away. An
-    access control list sets the permissions as well, and may clear setgid. 3. Permissions: where there is a
-    list, the group's bits are its mask; as saved they are what it says already. 4. Times, last of all.
+    2. Extended attributes: ``user.*`` need the right to write, which the permissions may take away. An access
+       control list sets the permissions as well, and may clear setgid.
+    3. Permissions: where there is a list, the group's bits are its mask; as saved they say the same.
+    4. Times, last of all.
     """
     by_name = folder is not None
     try:

@@ -21,7 +21,7 @@ import sys
 from typing import TypeAlias
 
 from kdna.snapshot.attributes import TIME, Attributes, Loss, loss
-from kdna.snapshot.windows_names import name_problem
+from kdna.snapshot.windows_names import name_problem as name_problem
 
 assert sys.platform == "win32"  # noqa: S101 - tells the type checker, too, which system this is
 if sys.platform == "win32":

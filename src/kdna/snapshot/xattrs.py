@@ -53,9 +53,14 @@ elif sys.platform == "darwin":
     from kdna.snapshot.darwin import get as _get
     from kdna.snapshot.darwin import list_names as _list
     from kdna.snapshot.darwin import remove as _remove
-    from kdna.snapshot.darwin import set_value as _set
+    from kdna.snapshot.darwin import set_value
 
     _KEPT = _REMOVED = (b"",)
+
+    def _set(place: int | bytes, name: bytes, value: bytes) -> None:
+        if name in (ACCESS, DEFAULT):  # any name may be set here, and would mean nothing
+            raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+        set_value(place, name, value)
 
 else:  # FreeBSD and others, whose attributes have another shape
 
@@ -107,7 +112,9 @@ def replace(place: int | bytes, wanted: Sequence[tuple[bytes, bytes]]) -> list[L
     try:
         present = _names(place)
     except OSError as error:
-        return [loss("extended attributes", error)] if wanted else []
+        return [loss(_class_of(name), error) for name, _ in wanted]
+    if not present and not wanted:
+        return []
     kept = {name for name, _ in wanted}
     for name in present:
         if name not in kept and name not in _DROPPED and name.startswith(_REMOVED):
