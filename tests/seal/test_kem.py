@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from kdna.errors import Unsupported
 from kdna.seal import kem
@@ -73,3 +75,30 @@ def test_the_whole_public_key_is_the_drafts() -> None:
     public = PrivateKey(bytes.fromhex(XWING[0][0])).public
     digest = "2e816deebcd76c5c80d0cd2d174478871658e8e2ff42bc9d4a6e486372e856bb"
     assert hashlib.sha256(public).hexdigest() == digest
+
+
+def test_what_is_sealed_is_hpke_as_the_rfc_and_the_drafts_have_it() -> None:
+    """RFC 9180 sections 4 and 5.1 and draft-connolly-cfrg-xwing-kem section 5.4, in their own words."""
+    suite = b"HPKE" + bytes.fromhex("647a 0001 0002")
+
+    def extract(salt: bytes, label: bytes, secret: bytes) -> bytes:
+        return hmac.digest(salt, b"HPKE-v1" + suite + label + secret, "sha256")
+
+    def expand(secret: bytes, label: bytes, context: bytes, length: int) -> bytes:
+        info = length.to_bytes(2, "big") + b"HPKE-v1" + suite + label + context
+        return hmac.digest(secret, info + b"\1", "sha256")[:length]
+
+    seeds = hashlib.shake_256(bytes(32)).digest(96)
+    lattice, curve = (
+        kem.MLKEM768PrivateKey.from_seed_bytes(seeds[:64]),
+        kem.X25519PrivateKey.from_private_bytes(seeds[64:]),
+    )
+    sealed = PublicKey(KEY.public).seal(b"secret", b"purpose")
+    for_lattice, ephemeral, ciphertext = sealed[:1088], sealed[1088:1120], sealed[1120:]
+    agreed = curve.exchange(kem.X25519PublicKey.from_public_bytes(ephemeral))
+    both = lattice.decapsulate(for_lattice) + agreed + ephemeral + KEY.public[1184:]
+    shared = hashlib.sha3_256(both + rb"\.//^\ "[:6]).digest()
+    context = b"\0" + extract(b"", b"psk_id_hash", b"") + extract(b"", b"info_hash", b"purpose")
+    secret = extract(shared, b"secret", b"")
+    key, nonce = expand(secret, b"key", context, 32), expand(secret, b"base_nonce", context, 12)
+    assert AESGCM(key).decrypt(nonce, ciphertext, b"") == b"secret"
