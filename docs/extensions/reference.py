@@ -44,8 +44,6 @@ def section(entry: Entry, known: set[str | None]) -> str:
     level = "##" if len(entry.path) < 3 else "###"
     parts = [f"{level} {' '.join(entry.path)}", f"```\n{usage}\n```"]
     parts.append(prose(entry.command.help or ""))
-    if isinstance(entry.command, click.Group):
-        return "\n\n".join(parts) + "\n"
     rows = [row for parameter in entry.command.params if (row := option_row(parameter, entry.context, known))]
     if rows:
         parts.append("\n".join(["| option | meaning |", "|---|---|", *rows]))
