@@ -63,16 +63,31 @@ class Folders:
         self.forget(())
 
     def _find(self, path: Path, create: bool) -> _Open:
-        depth = len(path)
-        while depth and path[:depth] not in self._open:
-            depth -= 1
-        while depth < len(path):
-            above = self._open[path[:depth]].folder if depth else self._root
-            depth += 1
-            self._open[path[:depth]] = _Open(_open_in(above, path[depth - 1], create))
-            self._shrink(path[:depth])
+        if path not in self._open:
+            above = path[:-1] if path[:-1] in self._open else self._nearest(path)
+            self._open_from(above, path, create)
         self._open.move_to_end(path)
         return self._open[path]
+
+    def _nearest(self, path: Path) -> Path:
+        """The longest path to an open folder on the way to `path`."""
+        return max((key for key in self._open if path[: len(key)] == key), key=len, default=())
+
+    def _open_from(self, above: Path, path: Path, create: bool) -> None:
+        """Open one folder after the other from `above` down to `path`; the last few are kept open, the others not."""
+        folder = self._open[above].folder if above else self._root
+        first_kept = len(path) - self._most // 2
+        passed: metadata.Folder | None = None
+        for depth in range(len(above) + 1, len(path) + 1):
+            try:
+                folder = _open_in(folder, path[depth - 1], create)
+            finally:
+                if passed is not None:
+                    metadata.close_folder(passed)
+            passed = folder if depth <= first_kept else None
+            if passed is None:
+                self._open[path[:depth]] = _Open(folder)
+                self._shrink(path[:depth])
 
     def _shrink(self, spared: Path = ()) -> None:
         """Close what was used longest ago, except what somebody is using or about to use."""

@@ -30,6 +30,7 @@ _PIECE = 1000  # bytes of a path that every kernel takes at once (PATH_MAX is 10
 _LOOK = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW
 # Reading for a backup is no use of a file, and should not cost a write for its time of access.
 _UNNOTICED: int = getattr(os, "O_NOATIME", 0)
+_COMMON_TIMES = 2**31 * 10**9  # nanoseconds from 1970 to 2038, which every file system can keep
 _PRIVILEGED = stat.S_ISUID | stat.S_ISGID
 
 
@@ -283,6 +284,10 @@ def _apply(target: int | bytes, folder: Folder | None, wanted: Attributes) -> li
         losses += _permit(target, folder, wanted, any(one.what == ACL for one in losses))
     try:
         os.utime(target, ns=(wanted.mtime, wanted.mtime), dir_fd=folder, follow_symlinks=not by_name)
+        if not 0 <= wanted.mtime < _COMMON_TIMES:  # a file system may keep the nearest that it can, and not say so
+            status = os.stat(target, dir_fd=folder, follow_symlinks=not by_name)
+            if status.st_mtime_ns != wanted.mtime:
+                losses.append(Loss(TIME, "the file system keeps no such time"))
     except (OSError, OverflowError) as error:
         losses.append(loss(TIME, error))
     return losses
