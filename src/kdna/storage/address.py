@@ -7,6 +7,7 @@ the network or the disk.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from urllib.parse import quote, unquote_to_bytes
@@ -16,7 +17,6 @@ from kdna.errors import UsageError
 _HINT = "An address is user@host, an ssh config host, ssh://user@host:port, file:///path or local."
 _USER = re.compile(r"[^\s@:/\[\]\\'\"`$&;|<>()!*?#{}\x00-\x20\x7f-\x9f]+\Z")
 _HOST = re.compile(r"[^\W_][\w.-]*\Z|_[\w.-]*\Z")
-_V6 = re.compile(r"[0-9A-Fa-f:.]+(%[\w.-]+)?\Z")
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,14 @@ def _split_port(place: str, whole: str) -> tuple[str, int | None]:
 
 
 def _is_v6(host: str) -> bool:
-    return host.count(":") >= 2 and bool(_V6.match(host))
+    """Whether it is an IPv6 address; one of this link names its interface after ``%``."""
+    address, percent, zone = host.partition("%")
+    if percent and not _HOST.match(zone):
+        return False
+    try:
+        return bool(ipaddress.IPv6Address(address))
+    except ValueError:
+        return False
 
 
 def _parse_file(rest: str, whole: str) -> Address:

@@ -27,6 +27,7 @@ from kdna.storage.known_hosts import KnownHosts, host_pattern
 _MOST_JUMPS = 8
 # AES-GCM runs in hardware nearly everywhere; the others follow for servers that lack it.
 _CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
+_WINDOW = 16 << 20  # bytes a server may send ahead of us: enough for a fast line to the other side of the world
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,7 @@ async def _connect(
             request_pty=False,
             env=None,
             send_env=None,
+            window=_WINDOW,
         )
     except (OSError, asyncssh.Error, asyncio.TimeoutError, ValueError) as error:
         raise _explained(error, owner, known, host, options) from error

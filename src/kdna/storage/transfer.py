@@ -86,7 +86,7 @@ async def download(sftp: asyncssh.SFTPClient, file: asyncssh.SFTPClientFile, sta
     first = b""
     if length is None:
         # Ask for the size and the first bytes together: a small object then takes no longer than a range.
-        status, first = await asyncio.gather(file.stat(), _read_span(file, start, size))
+        status, first = await asyncio.gather(file.stat(), _read(file, start, size))
         length = (status.size or 0) - start
     begin, end = start + len(first), start + length
     pieces = [b""] * len(range(begin, end, size))
@@ -101,13 +101,18 @@ async def download(sftp: asyncssh.SFTPClient, file: asyncssh.SFTPClientFile, sta
 
 async def _read_span(file: asyncssh.SFTPClientFile, at: int, length: int) -> bytes:
     """`length` bytes, fewer only at the file's end: a server may answer with fewer than it was asked for."""
-    data = cast(bytes, await file.read(length, at))
+    data = await _read(file, at, length)
     while 0 < len(data) < length:
-        more = cast(bytes, await file.read(length - len(data), at + len(data)))
+        more = await _read(file, at + len(data), length - len(data))
         if not more:
             break
         data += more
     return data
+
+
+async def _read(file: asyncssh.SFTPClientFile, at: int, length: int) -> bytes:
+    """One request's answer, nothing at the file's end."""
+    return cast(bytes, await file.read(length, at))
 
 
 def _requests_at_once(size: int) -> int:
