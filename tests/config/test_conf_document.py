@@ -418,8 +418,7 @@ def test_settings_are_changed_where_they_stand() -> None:
     server = document.find_server("S4")
     document.update_server(replace(server, key_file="/new", ssh_config="host"))
     assert text_of(document) == (
-        CONTRACT
-        + "\n[server S4]\n# a\n  Key-File   =   /new\n# b\nfuture = 1\nssh_config = host\n\n# c\n[other]\nx\n"
+        CONTRACT + "\n[server S4]\n# a\n  Key-File   =   /new\n# b\nfuture = 1\nssh_config = host\n\n# c\n[other]\nx\n"
     )
     document.update_server(replace(document.find_server("S4"), key_file=None, settings={}))
     assert text_of(document) == CONTRACT + "\n[server S4]\n# a\n# b\nssh_config = host\n\n# c\n[other]\nx\n"

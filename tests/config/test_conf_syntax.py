@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,10 +36,8 @@ def test_a_value_comes_back(value: str) -> None:
 @given(FIELDS)
 def test_any_line_is_read_or_malformed(line: str) -> None:
     for read in (read_row, read_setting, read_header):
-        try:
+        with suppress(Malformed):
             read(line)
-        except Malformed as error:
-            assert str(error)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from typing import TypeVar
 
 from kdna.clock import SYSTEM
 
@@ -23,7 +24,9 @@ _CREATE = (
     | getattr(os, "O_NOFOLLOW", 0)
     | getattr(os, "O_CLOEXEC", 0)
 )
-_WINDOWS_TRIES = 100  # 2 seconds: how long a reader or a virus scanner may keep the old file open
+_WINDOWS_TRIES = 100  # 2 seconds: how long another command or a virus scanner may keep the file open
+
+Result = TypeVar("Result")
 
 
 class Unsuitable(Exception):
@@ -40,16 +43,19 @@ def read(path: str, limit: int) -> bytes | None:
     Raises `Unsuitable` for anything else (never blocks on a fifo) and OSError.
     """
     try:
-        descriptor = os.open(path, _READ)
+        descriptor = _patiently(lambda: os.open(path, _READ))
     except FileNotFoundError:
         return None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
             raise Unsuitable("is not a regular file")
-        if sys.platform != "win32" and status.st_mode & stat.S_IWOTH:
+        if sys.platform != "win32" and mode & stat.S_IWOTH:
             raise Unsuitable("can be written by every user of this machine", f"Run: chmod 600 {path}")
-        data = file.read(limit + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(limit + 1)
+    finally:
+        os.close(descriptor)
     if len(data) > limit:
         raise Unsuitable(f"is larger than {limit} bytes")
     return data
@@ -76,7 +82,7 @@ def replace(path: str, data: bytes) -> None:
         os.unlink(temporary)
     try:
         _write_new(temporary, data)
-        _rename(temporary, path)
+        _patiently(lambda: os.replace(temporary, path))
     except BaseException:
         with suppress(OSError):
             os.unlink(temporary)
@@ -112,17 +118,14 @@ def _write_new(path: str, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _rename(old: str, new: str) -> None:
-    """Rename over whatever is there; Windows refuses while somebody has the old file open, so try again for a while."""
-    for left in range(_WINDOWS_TRIES, -1, -1):
-        try:
-            os.replace(old, new)
-        except PermissionError:
-            if sys.platform != "win32" or not left:
-                raise
+def _patiently(action: Callable[[], Result]) -> Result:
+    """Do it; where Windows refuses because somebody else has the file open just now, try again for a while."""
+    if sys.platform == "win32":
+        for _ in range(_WINDOWS_TRIES):
+            with suppress(PermissionError):
+                return action()
             SYSTEM.sleep(0.02)
-        else:
-            return
+    return action()
 
 
 def _give_to_owner_of_folder(path: str, descriptor: int) -> None:

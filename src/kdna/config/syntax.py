@@ -13,6 +13,7 @@ PLAIN = ("servers", "auto-backups", "defaults")
 
 _HEADER = re.compile(r"[ \t]*\[([^\]]*)\][ \t]*(?:[#;].*)?")
 _SETTING = re.compile(r"([ \t]*([A-Za-z0-9][A-Za-z0-9_.-]*)[ \t]*=[ \t]*)(.*)", re.DOTALL)
+_BLANKS = re.compile(r"[ \t]*")
 _QUOTED = re.compile(r'"([^"]*(?:""[^"]*)*)"[ \t]*')
 
 
@@ -59,9 +60,8 @@ def read_row(line: str) -> list[str]:
     """The fields of a comma-separated row, blanks around them taken off, quotes as in CSV. Raises Malformed."""
     fields, position = [], 0
     while True:
-        rest = line[position:].lstrip(BLANK)
-        position = len(line) - len(rest)
-        if rest.startswith('"'):
+        position = _skip_blanks(line, position)
+        if line.startswith('"', position):
             value, position = _read_quoted(line, position)
             if position < len(line) and line[position] != ",":
                 raise Malformed('after a quoted field comes a comma; a quote inside one is written twice: ""')
@@ -98,6 +98,12 @@ def read_setting(line: str) -> Setting:
 def write_value(value: str) -> str:
     """What to put after the = so that `read_setting` reads `value`."""
     return _quote(value) if _needs_quotes(value) else value
+
+
+def _skip_blanks(text: str, start: int) -> int:
+    """The position of the first character from `start` that is no blank."""
+    match = _BLANKS.match(text, start)
+    return match.end() if match else start
 
 
 def _read_quoted(text: str, start: int) -> tuple[str, int]:
