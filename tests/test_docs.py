@@ -1,0 +1,115 @@
+"""The manual tells the truth: its examples parse, its links lead somewhere, nothing is without help."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+from types import ModuleType
+
+import click
+import pytest
+
+from kdna.cli.main import kdna
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "src").rglob("FORMAT.md")])
+BLOCK = re.compile(r"^ *```(?:\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[\w-]+)?\)")
+
+
+def reference() -> ModuleType:
+    """docs/extensions/reference.py, which Sphinx finds by its own path."""
+    spec = importlib.util.spec_from_file_location("reference", ROOT / "docs/extensions/reference.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def examples() -> list[tuple[str, str]]:
+    """(page, command line) for everything in a fenced block that calls kdna."""
+    found = []
+    for page in PAGES:
+        for block in BLOCK.findall(page.read_text(encoding="utf-8")):
+            for line in block.replace("\\\n", " ").splitlines():
+                calls = [call.strip().removeprefix("$ ") for call in re.split(r"&&|\|", line)]
+                found += [(page.name, call) for call in calls if re.match(r"(\S*/)?kdna ", call)]
+    return found
+
+
+def parse(command: click.Command, arguments: list[str], parent: click.Context | None = None) -> None:
+    """Let click's own parser read a command line, without running anything. Raises `click.UsageError`."""
+    context = command.context_class(command, parent=parent, info_name=command.name)
+    _, rest, _ = command.make_parser(context).parse_args(list(arguments))
+    if isinstance(command, click.Group) and rest:
+        child = command.get_command(context, rest[0])
+        if child is None:
+            raise click.UsageError(f"no command {rest[0]}")
+        parse(child, rest[1:], context)
+
+
+def test_there_are_examples() -> None:
+    assert len(examples()) > 20
+
+
+@pytest.mark.parametrize(("page", "line"), examples())
+def test_every_example_is_a_command_line_that_kdna_accepts(page: str, line: str) -> None:
+    try:
+        parse(kdna, shlex.split(line, comments=True)[1:])
+    except click.UsageError as error:
+        pytest.fail(f"{page}: {line}\n  {error.format_message()}", pytrace=False)
+
+
+def test_every_command_and_option_has_help() -> None:
+    silent = []
+    for entry in reference().walk(kdna):
+        name = " ".join(entry.path)
+        if not entry.command.help:
+            silent.append(name)
+        options = [p for p in entry.command.params if isinstance(p, click.Option) and not p.hidden]
+        silent += [f"{name} {'/'.join(option.opts)}" for option in options if not option.help]
+    assert not silent, "these say nothing of what they do: " + ", ".join(silent)
+
+
+def test_the_reference_names_every_command_and_option() -> None:
+    pages = reference()
+    text = pages.command_reference(kdna)
+    for entry in pages.walk(kdna):
+        assert f" {' '.join(entry.path)}\n" in text
+        for option in entry.command.params:
+            if isinstance(option, click.Option) and not option.hidden:
+                assert all(name in text for name in option.opts), (entry.path, option.opts)
+
+
+def test_every_failure_is_in_the_manual() -> None:
+    table = reference().failure_table()
+    assert "| No connection could be made" in table
+    assert "| Base of all errors" not in table
+
+
+def test_links_between_pages_lead_to_files() -> None:
+    broken = [
+        f"{page.relative_to(ROOT).as_posix()}: {target}"
+        for page in PAGES
+        for target in LINK.findall(page.read_text(encoding="utf-8"))
+        if not (page.parent / target).exists()
+    ]
+    assert not broken, "these links lead nowhere: " + ", ".join(broken)
+
+
+def test_every_format_is_in_the_manual() -> None:
+    manual = (ROOT / "docs/formats.md").read_text(encoding="utf-8")
+    missing = [path.relative_to(ROOT).as_posix() for path in PAGES if path.name == "FORMAT.md"]
+    missing = [path for path in missing if f"{{include}} ../{path}" not in manual]
+    assert not missing, "docs/formats.md does not include " + ", ".join(missing)
+
+
+def test_the_readme_has_the_commands_that_ci_runs() -> None:
+    called = re.findall(r'^run_readme_command "(.+)"$', (ROOT / ".ci/run").read_text(encoding="utf-8"), re.MULTILINE)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(called) == 3
+    for name in called:
+        assert f"<!-- setup: {name} -->\n```\n" in readme
