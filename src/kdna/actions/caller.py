@@ -1,0 +1,22 @@
+"""What an action needs of whoever calls it: where KDNA lives here, whom to tell, and whom to ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from kdna.config.home import Home
+from kdna.progress import Silent, Sink
+
+AskHostKey = Callable[[str, int, str, str], bool]  # host, port, key type, fingerprint -> whether to trust it
+AskPassphrase = Callable[[str], str]  # what it is for -> the passphrase; raises Declined where nobody can be asked
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A front end, as actions see it. Without `trust` no unknown host key is accepted."""
+
+    home: Home
+    sink: Sink = field(default_factory=Silent)
+    trust: AskHostKey | None = None
+    passphrase: AskPassphrase | None = None

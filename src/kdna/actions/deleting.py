@@ -1,0 +1,19 @@
+"""Deletes a backup: it does not exist any more from that moment on; what only it held is freed by a prune."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kdna.actions.caller import Caller
+from kdna.actions.catalog import Backup, located
+from kdna.actions.naming import parse_reference
+from kdna.errors import Declined
+
+
+def delete_backup(caller: Caller, reference: str, server: str | None, confirm: Callable[[Backup], bool]) -> Backup:
+    """Delete the backup that is meant, if `confirm` agrees. Raises `NoSuchBackup`, `Ambiguous`, `Declined`."""
+    with located(caller, parse_reference(reference), server) as backup:
+        if not confirm(backup):
+            raise Declined("nothing was deleted")
+        backup.repository.forget(backup.sid)
+        return backup

@@ -1,0 +1,86 @@
+"""Who makes a backup: this installation's random name, and how many it has made in each repository.
+
+Kept in home/state/client.json. It lets others see whether a server has lost or hidden a backup of this client; when the
+file is lost a new client begins, and nothing else is.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import msgspec
+
+from kdna.config import durable
+from kdna.config.home import Home
+from kdna.errors import ConfigError
+from kdna.snapshot.manifest import Client
+
+_LOCK_SECONDS = 60.0
+_LIMIT = 1 << 20  # bytes
+
+
+class _State(msgspec.Struct):
+    """What the file holds: for each repository how many backups were made, and the last one's snapshot id."""
+
+    ident: str
+    repositories: dict[str, tuple[int, str]] = {}
+
+
+class Turn:
+    """The right to make the next backup of this installation in one repository."""
+
+    def __init__(self, path: str, state: _State, repository_id: str) -> None:
+        self._path = path
+        self._state = state
+        self._repository_id = repository_id
+        number, previous = state.repositories.get(repository_id, (0, ""))
+        self.client = Client(state.ident, number + 1, previous)
+
+    def done(self, sid: str) -> None:
+        """Remember that the backup exists. Raises OSError."""
+        self._state.repositories[self._repository_id] = (self.client.number, sid)
+        durable.replace(self._path, msgspec.json.format(msgspec.json.encode(self._state)) + b"\n")
+
+
+@contextmanager
+def turn(home: Home, repository_id: str) -> Iterator[Turn]:
+    """The turn of the next backup; others of this installation wait meanwhile. Raises `ConfigError`."""
+    home.ensure()
+    path = os.path.join(os.path.realpath(home.state), "client.json")
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(durable.locked(path, _LOCK_SECONDS))
+            state = _read(path)
+        except TimeoutError:
+            raise ConfigError(f"another command holds {path}.lock", "Wait until it ends, then repeat.") from None
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be used: {error.strerror}", "Correct that, then repeat.") from error
+        yield Turn(path, state, repository_id)
+
+
+def _read(path: str) -> _State:
+    """The state as it was left, or a new one when there is none that makes sense. Raises OSError."""
+    try:
+        data = durable.read(path, _LIMIT)
+        if data is not None:
+            return msgspec.json.decode(data, type=_State)
+    except (durable.Unsuitable, msgspec.MsgspecError):
+        pass
+    return _State(os.urandom(16).hex())
+
+
+def host_name() -> str:
+    """What this machine calls itself."""
+    return socket.gethostname() or "unknown"
+
+
+def user_name() -> str:
+    """Who is at work here; the number where there is no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # which of them depends on the version of Python
+        return str(os.getuid()) if hasattr(os, "getuid") else "unknown"

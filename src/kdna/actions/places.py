@@ -1,0 +1,159 @@
+"""From a server of kdna.conf to open repositories: the one place where config, storage and repository are put together.
+
+A *place* is an open connection to one server. In the server's repository folder everything of KDNA lies in ``kdna/``:
+``encrypted/`` and ``plain/``, two repositories of which either may be missing, and ``readme.txt`` for whoever finds
+them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from kdna.actions.caller import AskHostKey, Caller
+from kdna.actions.keys import ensure_user_secret
+from kdna.config.address import parse_address
+from kdna.config.records import Server
+from kdna.errors import Denied, Exists, HostKeyUnknown, NoRepository, Unreachable, Unsupported
+from kdna.repository.opening import Repository, create_repository, open_repository
+from kdna.storage.address import Address
+from kdna.storage.base import Space, Storage
+from kdna.storage.local import LocalStorage
+from kdna.storage.opening import open_storage
+
+FOLDER = "kdna"
+ENCRYPTED, PLAIN = "encrypted", "plain"
+_README_NAME = "readme.txt"
+_SSH_PORT = 22
+_README = """\
+This folder holds backups made by KDNA.
+
+  encrypted/   backups that only the owner's key opens
+  plain/       backups that are not encrypted
+
+Change, rename or remove nothing here: every file is needed, and KDNA never changes one either. Every file below
+packs/ is named by the SHA-256 of its content, so damage can be found without any key.
+
+To get data back you need KDNA, this folder (or a copy of it, anywhere), and for what is encrypted the key file,
+which the owner has as ~/.kdna/kdna.key:
+
+  kdna server add -a old -ad user@this-server -r the-folder-that-holds-this-one
+  kdna backup list
+  kdna backup restore -t PROJECT:TAG some-folder
+"""
+
+
+@dataclass(frozen=True)
+class Link:
+    """How a place was reached."""
+
+    location: str
+    authentication: str  # "" where nothing was needed
+    round_trip: float | None  # seconds; None for a folder of this machine
+
+
+class Place:
+    """An open connection to a server. `close` ends it and everything opened through it."""
+
+    def __init__(self, server: Server, base: Storage, below: Callable[[str], Storage], caller: Caller) -> None:
+        self.server = server
+        self._base = base
+        self._below = below
+        self._caller = caller
+
+    def repository(self, encrypted: bool, secret: bytes | None) -> Repository:
+        """One of the two. Raises `NoRepository` and other `RepositoryError`s, `StorageError`."""
+        storage = self._below(ENCRYPTED if encrypted else PLAIN)
+        try:
+            return open_repository(storage, secret if encrypted else None, self._caller.home.cache)
+        except NoRepository:
+            raise NoRepository(f"there are no backups on {self.server.alias} yet") from None
+
+    def create(self) -> Repository:
+        """The repository that new backups go to, made now; with it the key, where there is none yet."""
+        storage = self._below(ENCRYPTED if self.server.encrypted else PLAIN)
+        secret = ensure_user_secret(self._caller) if self.server.encrypted else None
+        repository = create_repository(storage, secret, self._caller.home.cache)
+        with suppress(Exists, Denied):  # a server may forbid all but the folders it was told of
+            self._base.create(_README_NAME, [_README.encode("ascii")])
+        return repository
+
+    def link(self) -> Link:
+        """How this place was reached."""
+        connection = getattr(self._base, "connection", None)  # a folder of this machine has none
+        if connection is None:
+            return Link(self._base.location, "", None)
+        return Link(self._base.location, connection.authentication, connection.round_trip())
+
+    def space(self) -> Space | None:
+        """Room where new backups go."""
+        return self._base.space()
+
+    def stored(self) -> int:
+        """Bytes of everything that KDNA keeps there."""
+        return sum(entry.size for entry in self._base.list(""))
+
+    def close(self) -> None:
+        """End the connection."""
+        self._base.close()
+
+
+@contextmanager
+def connected(caller: Caller, server: Server) -> Iterator[Place]:
+    """A place for the length of a block. Raises `Unreachable` and its kin."""
+    place = connect(caller, server, caller.trust)
+    try:
+        yield place
+    finally:
+        place.close()
+
+
+def connect(caller: Caller, server: Server, trust: AskHostKey | None) -> Place:
+    """An open place. Raises `Unreachable`, `HostKeyUnknown`, `HostKeyChanged`, `LoginRefused`, `NoSftp`."""
+    local = server.local_path()
+    if local is not None:
+        _refuse_unmounted(server)
+        folder = os.path.join(local, FOLDER)
+        return Place(server, LocalStorage(folder), lambda name: LocalStorage(os.path.join(folder, name)), caller)
+    root = f"{server.path.rstrip('/')}/{FOLDER}"
+    try:
+        base = open_storage(
+            _ssh_address(server),
+            root,
+            key_file=os.path.expanduser(server.key_file) if server.key_file else None,
+            ask_host_key=trust,
+        )
+    except HostKeyUnknown as error:
+        raise HostKeyUnknown(str(error), f"{error.hint} It belongs to server {server.alias}.") from None
+    except ImportError as error:
+        raise Unsupported(f"servers reached by SSH need a library that cannot be loaded: {error}") from error
+    # A quarter of a second to import, and done only once there is a connection.
+    from kdna.storage.sftp import SftpStorage
+
+    assert isinstance(base, SftpStorage)  # noqa: S101 - which is what the address says; for the type checker
+    connection = base.connection
+    return Place(server, base, lambda name: SftpStorage(connection, f"{root}/{name}"), caller)
+
+
+def _refuse_unmounted(server: Server) -> None:
+    """Raise `Unreachable` when the folder of a file:// address is not there: a backup must not fill the disk below."""
+    folder = parse_address(server.address).folder
+    if folder is not None and not os.path.isdir(folder):
+        raise Unreachable(
+            f"there is no folder {folder}, where server {server.alias} is",
+            f"Connect or mount the disk; or correct the address with 'kdna server update {server.alias} -ad ADDRESS'.",
+        )
+
+
+def _ssh_address(server: Server) -> Address:
+    """What to connect to: an entry of the ssh config where the server was imported from one, else its address.
+
+    Port 22 is what a row of kdna.conf has when nobody said anything, so there the ssh config decides, as for ssh.
+    """
+    if server.ssh_config:
+        return Address("ssh", server.ssh_config)
+    address = parse_address(server.address)
+    port = address.port or (server.port if server.port != _SSH_PORT else None)
+    return Address("ssh", address.host or "", address.user, port)

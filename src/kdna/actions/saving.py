@@ -1,0 +1,317 @@
+"""Makes a backup: from a path on this machine to a snapshot that exists on a server."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdna import __version__
+from kdna.actions.caller import Caller
+from kdna.actions.catalog import local_server
+from kdna.actions.identity import host_name, turn, user_name
+from kdna.actions.keys import user_secret
+from kdna.actions.naming import check_project, check_tag
+from kdna.actions.places import FOLDER, Place, connected
+from kdna.clock import SYSTEM, utc
+from kdna.config.file import load
+from kdna.config.records import Server
+from kdna.config.values import check_text, show
+from kdna.errors import Fenced, KdnaError, NoRepository, SourceError, TagTaken, UsageError
+from kdna.progress import Counts
+from kdna.repository.opening import Repository, create_repository
+from kdna.repository.session import Trial
+from kdna.repository.tags import taken
+from kdna.snapshot.estimate import estimated
+from kdna.snapshot.manifest import Client, Manifest, Stats, decode_manifest, encode_manifest
+from kdna.snapshot.save import Saved, SaveOptions, save
+from kdna.snapshot.select import rules_of
+from kdna.storage.local import LocalStorage
+
+_TRIES = 5  # sessions that are fenced, or generated tags that somebody else takes, before giving up
+_PATTERN_FILE_MAX = 1 << 20  # bytes
+_LOCAL_WARNING = (
+    "No server is configured, so backups go to {folder}. A copy on the same disk is no disaster recovery: "
+    "add a server with 'kdna server add -a nas -ad user@host -r backups'."
+)
+
+
+@dataclass(frozen=True)
+class SaveRequest:
+    """What to back up and how.
+
+    `prefix`: make a unique tag that begins with `tag`. `estimate`: count in the background what there is to do, for
+    a display, where no earlier backup tells.
+    """
+
+    project: str
+    path: str
+    tag: str
+    prefix: bool = False
+    server: str | None = None
+    excludes: tuple[str, ...] = ()
+    exclude_from: tuple[str, ...] = ()
+    exclude_caches: bool = False
+    one_file_system: bool = False
+    dry_run: bool = False
+    note: str = ""
+    estimate: bool = False
+
+
+@dataclass(frozen=True)
+class SaveResult:
+    """What was done, or with `dry_run` what would be; `counts` has the rest. `sent` in bytes."""
+
+    project: str
+    tag: str
+    source: str
+    server: str
+    encrypted: bool
+    snapshot: str  # "" when nothing was stored
+    sent: int
+    seconds: float
+    counts: Counts
+    dry_run: bool
+
+
+def add_backup(caller: Caller, request: SaveRequest, counts: Counts) -> SaveResult:
+    """Back up a file or folder.
+
+    Raises `UsageError`, `SourceError`, `TagTaken`, `StorageError`, `RepositoryError`. Files that can't be read are
+    reported to the sink and counted as failed; the backup goes on without them.
+    """
+    began = SYSTEM.monotonic()
+    document = load(caller.home)
+    server = document.choose_server(request.server, local_server(caller, document))
+    job = _Job(caller, request, server, counts)
+    counts.phase = "connecting"
+    with connected(caller, server) as place, job.repository(place) as repository:
+        made = job.try_out(repository) if request.dry_run else job.save(repository)
+        encrypted = repository.encrypted
+    return SaveResult(
+        project=request.project,
+        tag=made.tag,
+        source=os.fsdecode(job.source),
+        server=server.alias,
+        encrypted=encrypted or (request.dry_run and server.encrypted),
+        snapshot=made.sid,
+        sent=made.sent,
+        seconds=SYSTEM.monotonic() - began,
+        counts=counts,
+        dry_run=request.dry_run,
+    )
+
+
+@dataclass(frozen=True)
+class _Made:
+    """How a save ended."""
+
+    tag: str
+    sid: str
+    sent: int
+
+
+class _Job:
+    """One request, checked, and what its steps share."""
+
+    def __init__(self, caller: Caller, request: SaveRequest, server: Server, counts: Counts) -> None:
+        check_project(request.project)
+        check_tag(request.tag)
+        if request.note:
+            check_text(request.note, "note")
+        self.source = _source(request.path)
+        self._caller = caller
+        self._request = request
+        self._server = server
+        self._counts = counts
+        self._options = SaveOptions(
+            rules=rules_of(request.excludes, [(name, _pattern_file(name)) for name in request.exclude_from]),
+            caches=request.exclude_caches,
+            one_file_system=request.one_file_system,
+            skip=_own_folders(caller, server),
+        )
+
+    @contextmanager
+    def repository(self, place: Place) -> Iterator[Repository]:
+        """The repository to save into, made when it is missing; for a dry run an empty one that goes away again."""
+        with ExitStack() as stack:
+            try:
+                repository = place.repository(self._server.encrypted, user_secret(self._caller))
+            except NoRepository:
+                if self._request.dry_run:
+                    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kdna-"))
+                    repository = create_repository(LocalStorage(folder), None, Path(folder) / "cache")
+                else:
+                    repository = place.create()
+                    if self._server.path == str(self._caller.home.repository):
+                        self._caller.sink.notice(_LOCAL_WARNING.format(folder=self._server.path))
+            yield repository
+
+    def save(self, repository: Repository) -> _Made:
+        """Save for real; anew when another client declared this session dead, or took the generated tag."""
+        problem: KdnaError | None = None
+        for _ in range(_TRIES):
+            tag = self._free_tag(repository)
+            try:
+                return self._save_once(repository, tag)
+            except Fenced as error:
+                problem = error
+                self._caller.sink.notice("Another client declared this backup dead; it starts again.")
+            except TagTaken as error:
+                problem = error
+                if not self._request.prefix:
+                    raise
+            self._counts.__init__()  # type: ignore[misc]  # a fresh start, in the object that the display watches
+        assert problem is not None  # noqa: S101 - for the type checker: the loop ends by return or with a problem
+        raise problem
+
+    def try_out(self, repository: Repository) -> _Made:
+        """Go through everything and store nothing."""
+        tag = self._free_tag(repository)
+        reader = repository.reader()
+        reader.refresh()
+        parent = self._parent(repository)
+        with self._progress(parent):
+            save(Trial(reader), reader, self.source, parent, self._options, self._counts, self._caller.sink)
+        return _Made(tag, "", 0)
+
+    def _save_once(self, repository: Repository, tag: str) -> _Made:
+        """One session from its token to its commit. Raises `Fenced`, `TagTaken`."""
+        reader = repository.reader()
+        description: dict[str, str | int] = {"host": host_name(), "user": user_name(), "began": SYSTEM.now_ns()}
+        with repository.session(reader, description) as session:
+            parent = self._parent(repository)  # listed after the token exists: what it refers to stays until we end
+            began = SYSTEM.now_ns()
+            with self._progress(parent):
+                saved = save(session, reader, self.source, parent, self._options, self._counts, self._caller.sink)
+            self._counts.phase = "finishing"
+            with turn(self._caller.home, repository.id) as mine:
+                sid = session.commit(
+                    lambda sent: encode_manifest(self._manifest(tag, began, saved, mine.client, sent)),
+                    (self._request.project, tag),
+                )
+                try:
+                    mine.done(sid)
+                except OSError as error:
+                    self._caller.sink.notice(f"The backup is done, but not counted on this machine: {error}")
+            self._counts.bytes_sent = session.bytes_sent
+            return _Made(tag, sid, session.bytes_sent)
+
+    def _free_tag(self, repository: Repository) -> str:
+        """The tag to use, free at this moment. Raises `TagTaken`."""
+        request = self._request
+        tag = request.tag
+        if request.prefix:
+            tag = stem = f"{request.tag}-{utc(SYSTEM.now_ns()).astimezone():%Y%m%d-%H%M%S}"
+        number = 1
+        while True:
+            holder = repository.tags.holder(request.project, tag)[1]
+            if not holder or not repository.tags.committed(holder):
+                return tag
+            if not request.prefix:
+                raise taken(request.project, tag)
+            number += 1
+            tag = f"{stem}-{number}"
+
+    def _parent(self, repository: Repository) -> Manifest | None:
+        """The newest backup of the same source on the same machine, in whatever project."""
+        self._counts.phase = "comparing"
+        host, newest = host_name(), None
+        for record in repository.manifests(repository.snapshots()):
+            if record.payload is None:
+                continue
+            try:
+                manifest = decode_manifest(record.payload)
+            except KdnaError:  # damaged or of a later version: another may do
+                continue
+            if manifest.source == self.source and manifest.host == host:
+                newest = manifest if newest is None or manifest.began > newest.began else newest
+        return newest
+
+    @contextmanager
+    def _progress(self, parent: Manifest | None) -> Iterator[None]:
+        """Let a display know how much there is to do: as much as last time, or what a walk beside the backup finds."""
+        self._counts.phase = "saving"
+        with ExitStack() as stack:
+            if parent is not None:
+                self._counts.files_total, self._counts.bytes_total = parent.stats.files, parent.stats.bytes
+            elif self._request.estimate:
+                stack.enter_context(estimated(self.source, self._options, self._counts))
+            yield
+
+    def _manifest(self, tag: str, began: int, saved: Saved, client: Client, sent: int) -> Manifest:
+        counts = self._counts
+        return Manifest(
+            program=f"kdna {__version__}",
+            project=self._request.project,
+            tag=tag,
+            source=self.source,
+            host=host_name(),
+            user=user_name(),
+            began=began,
+            ended=SYSTEM.now_ns(),
+            root=saved.root,
+            stats=Stats(
+                files=counts.files,
+                folders=counts.folders,
+                bytes=counts.bytes,
+                new=counts.new,
+                changed=counts.changed,
+                unchanged=counts.unchanged,
+                failed=counts.failed,
+                sent=sent,
+            ),
+            client=client,
+            users=saved.users,
+            groups=saved.groups,
+            note=self._request.note,
+            excludes=list(self._request.excludes),
+        )
+
+
+def _source(path: str) -> bytes:
+    """The absolute path of what to back up. Raises `UsageError`, `SourceError`."""
+    if not path:
+        raise UsageError("the path to back up is empty", "Name a file or a folder.")
+    expanded = path if os.path.lexists(path) else os.path.expanduser(path)
+    try:
+        os.stat(expanded)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SourceError(f"{path}: {reason}", "Check the path; nothing was backed up.") from None
+    return os.fsencode(os.path.abspath(expanded))
+
+
+def _pattern_file(name: str) -> bytes:
+    """The content of a file of patterns. Raises `UsageError`."""
+    try:
+        with open(os.path.expanduser(name), "rb") as file:
+            data = file.read(_PATTERN_FILE_MAX + 1)
+    except OSError as error:
+        raise UsageError(f"the patterns in {name} cannot be read: {error.strerror}", "Check --exclude-from.") from None
+    if len(data) > _PATTERN_FILE_MAX:
+        raise UsageError(f"{show(name)} is too large for a file of patterns", "Check --exclude-from.")
+    return data
+
+
+def _own_folders(caller: Caller, server: Server) -> frozenset[tuple[int, int]]:
+    """(device, inode) of folders never to go into: KDNA's own, which grow while they are backed up.
+
+    Where nothing is encrypted that is the whole home, so that the key to other backups never lies open on a server.
+    """
+    home = caller.home
+    folders = [home.cache, home.state, home.repository] if server.encrypted else [home.folder]
+    local = server.local_path()
+    if local is not None:
+        folders.append(Path(local) / FOLDER)
+    found = set()
+    for folder in folders:
+        try:
+            status = folder.stat()
+        except OSError:
+            continue
+        found.add((status.st_dev, status.st_ino))
+    return frozenset(found)

@@ -1,0 +1,62 @@
+"""How it is with a server: reached or not and why, how much room, what is stored, what is scheduled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kdna.actions.caller import Caller
+from kdna.actions.catalog import Backup, Listing, local_server, look_at
+from kdna.actions.keys import user_secret
+from kdna.actions.places import Link, Place, connected
+from kdna.config.file import load
+from kdna.config.records import AutoBackup, Server
+from kdna.errors import KdnaError, StorageError
+from kdna.storage.base import Space
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is known of a server; where it could not be reached, `error` says why and the rest is empty."""
+
+    server: Server
+    schedules: list[AutoBackup]
+    error: KdnaError | None = None
+    link: Link | None = None
+    space: Space | None = None
+    stored: int = 0  # bytes, all of KDNA's
+    listing: Listing = field(default_factory=Listing)
+
+    @property
+    def projects(self) -> list[str]:
+        """Every project with a backup there."""
+        return sorted({project for backup in self.listing.backups for project in backup.projects})
+
+    @property
+    def last(self) -> Backup | None:
+        """The newest backup."""
+        return self.listing.backups[-1] if self.listing.backups else None
+
+
+def server_status(caller: Caller, name: str) -> Status:
+    """The status of the server with this id or alias. Raises `UsageError` when there is none."""
+    document = load(caller.home)
+    server = document.choose_server(name, local_server(caller, document))
+    schedules = document.auto_backups_of(server.id)
+    try:
+        with connected(caller, server) as place:
+            return _ask(caller, place, schedules)
+    except StorageError as error:
+        return Status(server, schedules, error=error)
+
+
+def _ask(caller: Caller, place: Place, schedules: list[AutoBackup]) -> Status:
+    listing = look_at(place, user_secret(caller))
+    listing.backups.sort(key=lambda backup: backup.manifest.began)
+    return Status(
+        place.server,
+        schedules,
+        link=place.link(),
+        space=place.space(),
+        stored=place.stored(),
+        listing=listing,
+    )

@@ -1,0 +1,293 @@
+"""`kdna backup`: make, list, restore and delete backups."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kdna.cli import options
+from kdna.cli.options import Command, Group, Settings
+from kdna.cli.output import say, say_json, say_table, tell
+from kdna.cli.progress import final_counts
+from kdna.cli.server import problem_as_dict, tell_problems
+from kdna.cli.terminal import interactive
+from kdna.cli.text import duration, iso, moment, plural, size, visible
+from kdna.cli.work import work
+from kdna.progress import Counts
+
+if TYPE_CHECKING:
+    from kdna.actions.catalog import Backup
+    from kdna.actions.restoring import RestorePlan, RestoreResult
+    from kdna.actions.saving import SaveResult
+
+SOME_FILES_FAILED = 3
+REFERENCE_HELP = "The backup: PROJECT:TAG, PATH:TAG, or the beginning of a snapshot id."
+
+
+@click.group(cls=Group)
+def group() -> None:
+    """Make, list, restore and delete backups."""
+
+
+class AddCommand(Command):
+    """Lets --prefix stand before another argument: only true, false and the like are taken for its value."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Give a bare --prefix its value."""
+        words = {"true", "false", "yes", "no", "on", "off", "1", "0"}
+        for at, word in enumerate(args):
+            if word == "--":
+                break
+            if word == "--prefix" and (at + 1 == len(args) or args[at + 1].lower() not in words):
+                args = [*args[:at], "--prefix=true", *args[at + 1 :]]
+        return super().parse_args(ctx, args)
+
+
+@group.command(cls=AddCommand)
+@click.argument("project")
+@click.argument("path")
+@click.argument("tag")
+@click.option(
+    "--prefix", is_flag=False, flag_value=True, default=False, type=bool, metavar="[true]",
+    help="Make a unique tag that begins with TAG.",
+)  # fmt: skip
+@options.server
+@click.option(
+    "--exclude", "excludes", multiple=True, metavar="PATTERN", help="Leave out what matches, as in .gitignore."
+)
+@click.option("--exclude-from", multiple=True, metavar="FILE", help="Leave out what patterns in FILE match.")
+@click.option("--exclude-caches", is_flag=True, help="Leave out what is in folders marked with a CACHEDIR.TAG.")
+@click.option("--one-file-system", is_flag=True, help="Leave out what is mounted below PATH.")
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would be done, and store nothing.")
+@click.option("--note", default="", metavar="TEXT", help="A remark to keep with the backup.")
+@options.accept_new_host_key
+@click.pass_obj
+def add(settings: Settings, /, accept_new_host_key: bool, **chosen: Any) -> int:
+    """Back up the file or folder PATH, under the name TAG in PROJECT.
+
+    Files named .kdnaignore hold patterns of what to leave out from their folder down, as .gitignore does. Exit code 3
+    means that some files could not be read; each is named.
+
+    \b
+    kdna backup add documents ~/Documents first
+    kdna backup add documents ~/Documents daily --prefix true
+    """
+    # heavy: loads everything that makes a backup, which --help must not wait for
+    from kdna.actions.saving import SaveRequest, add_backup
+
+    counts = Counts()
+    with work(settings, counts, accept_new_host_key) as doing:
+        request = SaveRequest(**chosen, estimate=interactive() and not settings.quiet)
+        result = add_backup(doing.caller, request, counts)
+    if settings.json:
+        say_json(_save_as_dict(result))
+    elif not settings.quiet:
+        say(_save_line(result))
+    return SOME_FILES_FAILED if counts.failed else 0
+
+
+@group.command("list")
+@click.option("--project", metavar="PROJECT", help="Only of this project.")
+@options.server
+@click.option("--host", metavar="NAME", help="Only of this machine.")
+@click.option("--path", metavar="PATH", help="Only of this source, or of sources below it.")
+@options.accept_new_host_key
+@click.pass_obj
+def list_(settings: Settings, /, accept_new_host_key: bool, **filters: str | None) -> int:
+    """List backups, the oldest first. With -v also their ids, machines and notes."""
+    # heavy, see add
+    from kdna.actions.catalog import Wanted, list_backups
+
+    with work(settings, None, accept_new_host_key) as doing:
+        listing = list_backups(doing.caller, Wanted(**filters))
+    if settings.json:
+        backups = [_as_dict(backup) for backup in listing.backups]
+        say_json({"backups": backups, "problems": [problem_as_dict(problem) for problem in listing.problems]})
+    else:
+        _say_list(listing.backups, settings)
+        tell_problems(listing.problems)
+    return 1 if listing.problems else 0
+
+
+@group.command()
+@click.argument("path", required=False)
+@click.option("-t", "--tag", "reference", required=True, metavar="NAME:TAG", help=REFERENCE_HELP)
+@options.server
+@click.option("--sub-path", metavar="PATH", help="Only this file or folder of the backup.")
+@click.option("--include", "includes", multiple=True, metavar="PATTERN", help="Only what matches, as in .gitignore.")
+@click.option("--exclude", "excludes", multiple=True, metavar="PATTERN", help="Not what matches.")
+@click.option(
+    "--overwrite", type=click.Choice(["always", "if-newer", "never"]), default="always",
+    help="What to do about files that are there and differ; if-newer: replace those older than the backup's.",
+)  # fmt: skip
+@click.option("--numeric-ids", is_flag=True, help="Give files to owners by number, not by name.")
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
+@click.option("--verify", is_flag=True, help="Read everything back afterwards and compare.")
+@options.yes
+@options.accept_new_host_key
+@click.pass_obj
+def restore(settings: Settings, /, yes: bool, accept_new_host_key: bool, **chosen: Any) -> int:
+    """Restore a backup into the folder PATH, under its own name there; without PATH to where it came from.
+
+    In the place it came from nothing is changed before you agree. A restore that was interrupted goes on where it was
+    when the same command is run again.
+
+    \b
+    kdna backup restore -t documents:first ~/restored
+    kdna backup restore -t documents:first --sub-path letters/2024 ~/restored
+    """
+    # heavy, see add
+    from kdna.actions.restoring import RestoreRequest, restore_backup
+
+    counts = Counts()
+    with work(settings, counts, accept_new_host_key) as doing:
+        result = restore_backup(
+            doing.caller,
+            RestoreRequest(**chosen),
+            lambda plan: doing.confirm(_plan_line(plan), "Go on?", yes),
+            counts,
+        )
+    if settings.json:
+        say_json(_restore_as_dict(result))
+    elif not settings.quiet:
+        say(_restore_line(result))
+    return SOME_FILES_FAILED if counts.failed else 0
+
+
+@group.command()
+@click.option("-t", "--tag", "reference", required=True, metavar="PATH:TAG", help=REFERENCE_HELP)
+@options.server
+@options.yes
+@options.accept_new_host_key
+@click.pass_obj
+def delete(settings: Settings, /, reference: str, server: str | None, yes: bool, accept_new_host_key: bool) -> None:
+    """Delete one backup. It is gone at once; all others stay whole."""
+    # heavy, see add
+    from kdna.actions.deleting import delete_backup
+
+    with work(settings, None, accept_new_host_key) as doing:
+        backup = delete_backup(
+            doing.caller, reference, server, lambda b: doing.confirm(_delete_line(b), "Delete it?", yes)
+        )
+    if settings.json:
+        say_json({"deleted": _as_dict(backup)})
+    elif not settings.quiet:
+        say(f"{visible(str(backup))} was deleted")
+
+
+def _save_line(result: SaveResult) -> str:
+    """The summary of a backup."""
+    counts = result.counts
+    name = visible(f"{result.project}:{result.tag}")
+    if result.dry_run:
+        head = f"{name} would hold"
+        tail = f"{size(counts.bytes_new)} of them not on {result.server} yet; nothing was stored"
+    else:
+        head = f"{name} is on {result.server} as {result.snapshot[:12]}:"
+        tail = f"{size(counts.bytes_new)} of them new, {size(result.sent)} sent, in {duration(result.seconds)}"
+    kinds = f"{counts.new:,} new, {counts.changed:,} changed, {counts.unchanged:,} unchanged"
+    failed = f"; NOT saved, see above: {counts.failed:,}" if counts.failed else ""
+    return f"{head} {plural(counts.files, 'file')} ({kinds}), {size(counts.bytes)}, {tail}{failed}"
+
+
+def _save_as_dict(result: SaveResult) -> dict[str, Any]:
+    names = ("project", "tag", "source", "server", "encrypted", "snapshot", "dry_run", "seconds", "sent")
+    return {
+        "type": "summary",
+        **{name: getattr(result, name) for name in names},
+        **final_counts(result.counts),
+    }
+
+
+def _say_list(backups: list[Backup], settings: Settings) -> None:
+    """The table of backups."""
+    if not backups:
+        if not settings.quiet:
+            tell("There are no backups. 'kdna backup add PROJECT PATH TAG' makes one.")
+        return
+    columns = ["project", "tag", "source", "time", "size", "files", "server"]
+    rows = [
+        [b.project, ", ".join(b.tags) or f"({b.sid[:12]})", b.source, moment(b.manifest.began)[:-3],
+         size(b.manifest.stats.bytes), f"{b.manifest.stats.files:,}", b.server.alias]
+        for b in backups
+    ]  # fmt: skip
+    if settings.verbose:
+        columns += ["id", "host", "encrypted", "note"]
+        for row, b in zip(rows, backups, strict=True):
+            encrypted = "yes" if b.repository.encrypted else "NO"
+            row += [b.sid[:12], b.manifest.host, encrypted, b.manifest.note]
+    say_table(columns, rows, right=("size", "files"))
+
+
+def _as_dict(backup: Backup) -> dict[str, Any]:
+    """A backup in JSON."""
+    manifest = backup.manifest
+    return {
+        "snapshot": backup.sid,
+        "project": backup.project,
+        "tags": [{"project": project, "tag": tag} for project, tag in backup.names],
+        "source": backup.source,
+        "host": manifest.host,
+        "user": manifest.user,
+        "began": iso(manifest.began),
+        "ended": iso(manifest.ended),
+        "bytes": manifest.stats.bytes,
+        "files": manifest.stats.files,
+        "folders": manifest.stats.folders,
+        "failed": manifest.stats.failed,
+        "server": backup.server.alias,
+        "encrypted": backup.repository.encrypted,
+        "note": manifest.note,
+    }
+
+
+def _plan_line(plan: RestorePlan) -> str:
+    """What a restore would change."""
+    changes = plan.changes
+    parts = [f"{changes.new:,} new"]
+    first = f" (the first: {changes.first_replaced})" if changes.first_replaced else ""
+    parts.append(f"{changes.replaced:,} replaced{first}")
+    parts.append(f"{changes.same:,} as they are")
+    if changes.kept:
+        parts.append(f"{changes.kept:,} kept although they differ")
+    return f"Restoring {plan.backup} to {plan.target} means for the files there: {', '.join(parts)}"
+
+
+def _restore_line(result: RestoreResult) -> str:
+    """The summary of a restore."""
+    if result.dry_run and result.plan:
+        return visible(_plan_line(result.plan)) + "; nothing was changed"
+    counts = result.counts
+    name, target = visible(str(result.backup)), visible(result.target)
+    done = f"{plural(counts.files, 'file')} ({counts.unchanged:,} were there already), {size(counts.bytes)}"
+    return f"{name} is restored to {target}: {done}, {size(result.received)} received, in {duration(result.seconds)}"
+
+
+def _restore_as_dict(result: RestoreResult) -> dict[str, Any]:
+    changes = result.plan.changes if result.plan else None
+    return {
+        "type": "summary",
+        "backup": _as_dict(result.backup),
+        "target": result.target,
+        "dry_run": result.dry_run,
+        "seconds": result.seconds,
+        "received": result.received,
+        "plan": None
+        if changes is None
+        else {
+            "new": changes.new,
+            "replaced": changes.replaced,
+            "same": changes.same,
+            "kept": changes.kept,
+            "bytes": changes.bytes,
+        },
+        **final_counts(result.counts),
+    }
+
+
+def _delete_line(backup: Backup) -> str:
+    """What would be deleted."""
+    stats = backup.manifest.stats
+    when = moment(backup.manifest.began)
+    return f"Deleting {backup}, made {when}, with {plural(stats.files, 'file')}, {size(stats.bytes)}"

@@ -1,0 +1,99 @@
+"""The command `kdna`: groups that are loaded when they are used, and how every invocation begins and ends."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from kdna import __version__
+from kdna.cli.options import Group, Settings
+from kdna.cli.stopping import Stopper, leave
+
+# name: (module, its line in --help, which is kept here so that --help loads none of them)
+GROUPS = {
+    "server": ("server", "The places that backups go to."),
+    "backup": ("backup", "Make, list, restore and delete backups."),
+    "encrypt": ("encrypt", "The key, and whether new backups are encrypted."),
+}
+
+
+class Root(Group):
+    """The group of groups. Its `main` never shows a traceback unasked and always ends in an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of the groups, in the order of the manual."""
+        return list(GROUPS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A group, loaded now."""
+        if cmd_name not in GROUPS:
+            return None
+        group: click.Command = importlib.import_module(f"kdna.cli.{GROUPS[cmd_name][0]}").group
+        return group
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The group that is meant; one that does not exist is answered with those that do."""
+        if args and args[0] not in GROUPS and not args[0].startswith("-"):
+            raise click.UsageError(f"there is no command '{args[0]}': there are {', '.join(GROUPS)}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in --help."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in GROUPS.items()])
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **more: Any) -> Any:
+        """Run a command line and exit; with ``standalone_mode=False`` errors are raised, as click has it."""
+        if not more.get("standalone_mode", True):
+            return super().main(args, *rest, **more)
+        words = list(sys.argv[1:] if args is None else args)
+        given = words[: words.index("--")] if "--" in words else words
+        # Known before anything is parsed, because a command line that can't be parsed has to be answered too.
+        settings = Settings(json="--json" in given, debug="--debug" in given)
+        more.update(prog_name="kdna", standalone_mode=False, obj=settings)
+        with Stopper(lambda error: _fail(error, settings)) as stopper:
+            try:
+                code = super().main(args, *rest, **more)
+            except (Exception, KeyboardInterrupt) as error:
+                code = stopper.end(error)
+        if stopper.stopped:
+            leave(code)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(error: BaseException, settings: Settings) -> int:
+    """Say what happened and what to do; returns the exit code."""
+    from kdna.cli.failure import fail  # only those that fail load what it takes to say so
+
+    return fail(error, settings)
+
+
+@click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="kdna", message="%(prog)s %(version)s")
+def kdna() -> None:
+    """Encrypted backups of your files, on any server you can reach by SSH.
+
+    \b
+    kdna server add -a nas -ad me@nas.example -r backups
+    kdna backup add photos ~/Pictures 2024
+    kdna backup list
+    kdna backup restore -t photos:2024 ~/restored
+
+    Options may stand here or after the command. 'kdna GROUP --help' and 'kdna GROUP COMMAND --help' say more.
+    """
+
+
+def run() -> NoReturn:
+    """What the program `kdna` calls."""
+    kdna.main()
+    raise AssertionError("main always exits")
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,77 @@
+"""What every command line shares: the options that stand before the group or after the command, and their classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass
+class Settings:
+    """How to talk to the user; the object of every click context."""
+
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    debug: bool = False
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and parameter.name:
+        setattr(context.ensure_object(Settings), parameter.name, True)
+
+
+def everywhere() -> list[click.Parameter]:
+    """The options that the program, every group and every command take."""
+    return [
+        _flag("--json", help="Machine-readable output: JSON on standard output."),
+        _flag("-q", "--quiet", help="Say nothing unless something is wrong."),
+        _flag("-v", "--verbose", help="Say more."),
+        _flag("--debug", help="Show where in the program an error happened."),
+    ]
+
+
+def _flag(*names: str, help: str) -> click.Option:
+    return click.Option(names, is_flag=True, expose_value=False, callback=_remember, help=help)
+
+
+class Command(click.Command):
+    """A command that takes the common options too."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params += everywhere()
+
+
+class Group(click.Group):
+    """A group that takes the common options too."""
+
+    command_class = Command
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params += everywhere()
+
+
+def accept_new_host_key(command: F) -> F:
+    """The option that answers the question about an unknown host key."""
+    return click.option(
+        "--accept-new-host-key",
+        is_flag=True,
+        help="Trust the host key of a server met for the first time, without asking.",
+    )(command)
+
+
+def yes(command: F) -> F:
+    """The option that answers the question of a command that changes or deletes something."""
+    return click.option("-y", "--yes", is_flag=True, help="Do it without asking.")(command)
+
+
+def server(command: F) -> F:
+    """The option that narrows a command to one server."""
+    return click.option("-s", "--server", metavar="ALIAS", help="The server, by alias or id.")(command)

@@ -1,0 +1,52 @@
+"""Questions: asked on a terminal only, on stderr; where there is none, the error names the option that answers."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from kdna.cli.output import on_terminal, tell
+from kdna.cli.text import visible
+from kdna.errors import Declined
+
+
+def interactive() -> bool:
+    """Whether there is somebody to ask."""
+    return on_terminal(sys.stdin) and on_terminal(sys.stderr)
+
+
+def confirm(plan: str, question: str, answered: bool) -> bool:
+    """Show a plan and ask; yes when `answered` by --yes. Raises `Declined` where nobody can be asked."""
+    if answered:
+        return True
+    if not interactive():
+        raise Declined(f"{plan}: this needs a yes, and there is no terminal to ask on", "Repeat with --yes.")
+    tell(visible(plan))
+    return _ask(question)
+
+
+def trust_host_key(host: str, port: int, key_type: str, fingerprint: str) -> bool:
+    """Whether the host key of a server met for the first time is the right one."""
+    tell(f"The server {visible(host)}, port {port}, is not known yet. Its host key is:")
+    tell(f"  {key_type} {fingerprint}")
+    tell("Compare it with what the server's owner says, or with: ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub there.")
+    return _ask("Is it the right one, to be trusted from now on?")
+
+
+def passphrase(what: str) -> str:
+    """A passphrase, typed unseen. Raises `Declined` where nobody can be asked."""
+    if not interactive():
+        raise Declined(f"{what} is needed, and there is no terminal to ask on", "Run the command on a terminal.")
+    try:
+        answer: str = click.prompt(visible(what), hide_input=True, err=True)
+    except click.Abort:
+        raise Declined("no passphrase was given") from None
+    return answer
+
+
+def _ask(question: str) -> bool:
+    try:
+        return click.confirm(visible(question), err=True)
+    except click.Abort:  # the end of the input
+        raise Declined("the question was not answered") from None

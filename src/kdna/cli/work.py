@@ -1,0 +1,68 @@
+"""Runs an action for a command: gives it home, sink and questions, and shows its progress meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kdna.cli import terminal
+from kdna.cli.options import Settings
+from kdna.cli.progress import Report, report
+from kdna.progress import Counts
+
+if TYPE_CHECKING:
+    from kdna.actions.caller import Caller
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a command has while its action runs."""
+
+    caller: Caller
+    report: Report
+
+    def confirm(self, plan: str, question: str, answered: bool) -> bool:
+        """Show a plan and ask, with the display out of the way."""
+        with self.report.paused():
+            return terminal.confirm(plan, question, answered)
+
+
+@contextmanager
+def work(settings: Settings, counts: Counts | None = None, accept_new_host_key: bool = False) -> Iterator[Work]:
+    """For the length of a block, progress is shown and questions can be asked."""
+    # pathlib and what it brings in, which --help must not wait for
+    from kdna.actions.caller import Caller
+    from kdna.config.home import Home
+
+    with report(settings, counts) as shown:
+        home = Home.locate()
+        yield Work(Caller(home, shown, _trust(shown, accept_new_host_key), _passphrase(shown)), shown)
+
+
+def _trust(shown: Report, accept: bool) -> Callable[[str, int, str, str], bool] | None:
+    """Who decides about an unknown host key: the option, the user, or nobody."""
+    if accept:
+
+        def accepted(host: str, port: int, key_type: str, fingerprint: str) -> bool:
+            shown.notice(f"The host key of {host}, port {port}, is trusted from now on: {key_type} {fingerprint}")
+            return True
+
+        return accepted
+    if not terminal.interactive():
+        return None
+
+    def ask(host: str, port: int, key_type: str, fingerprint: str) -> bool:
+        with shown.paused():
+            return terminal.trust_host_key(host, port, key_type, fingerprint)
+
+    return ask
+
+
+def _passphrase(shown: Report) -> Callable[[str], str]:
+    def ask(what: str) -> str:
+        with shown.paused():
+            return terminal.passphrase(what)
+
+    return ask
