@@ -11,11 +11,12 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kdna.errors import HostKeyChanged, HostKeyUnknown, KdnaError, LoginRefused, NoSftp, Unreachable
-from kdna.storage.address import Address, parse_address
+from kdna.storage.address import parse_address
 from kdna.storage.login import Timing
 from kdna.storage.ssh import SshConnection
 from sshd import ADD, AGENT, KEYGEN, Server, make_key, start
@@ -28,9 +29,8 @@ def connect() -> Iterator[Callable[..., SshConnection]]:
     """Opens a connection that the fixture closes."""
     opened = []
 
-    def open_one(address: str | Address, **options: object) -> SshConnection:
-        place = address if isinstance(address, Address) else parse_address(address)
-        connection = SshConnection(place, **{"timing": QUICK, **options})  # type: ignore[arg-type]
+    def open_one(address: str, **options: Any) -> SshConnection:
+        connection = SshConnection(parse_address(address), **{"timing": QUICK, **options})
         opened.append(connection)
         connection.open()
         return connection

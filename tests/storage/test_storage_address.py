@@ -48,7 +48,7 @@ def test_an_address_is_understood(text: str, address: Address) -> None:
     [
         "", " ", "@", "user@", "@host", "-oProxyCommand=x", "user@-host", "-user@host", "a b", "user@ho st", "a\nb",
         "a\x7f", "a\x00", "host:", "host:0", "host:65536", "host:-1", "host:22x", "host:²", "a:1:2", "[::1", "::1]",
-        "[host]", "[::1]x", "[::1]:", "ssh://", "ssh://@host", "ssh://host:port", "ssh://host/path", "http://host",
+        "[host]", "[::1]x", "[::1]:", "ssh://", "ssh://@host", "ssh://host:port", "ssh://host/path", "ftp://host",
         "file://host/x", "file://", "file:relative", "file:///a%00b", "user@host/path", "host;reboot", "$(id)@host",
         "ho'st", "a@b@c",
     ],
