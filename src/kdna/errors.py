@@ -87,13 +87,19 @@ class Unsupported(KdnaError):
 class SourceError(KdnaError):
     """A file or folder to back up cannot be read."""
 
+    default_hint = "Check the path and its permissions; nothing was backed up."
+
 
 class TargetError(KdnaError):
     """The place to restore to cannot take it."""
 
+    default_hint = "Choose another folder to restore into."
+
 
 class StorageError(KdnaError):
     """The server, or the folder that stands for one, did not do what was asked."""
+
+    default_hint = "Look at the server and its folder: 'kdna server list', 'kdna server status ALIAS'."
 
 
 class Unreachable(StorageError):
@@ -185,6 +191,8 @@ class WrongKey(RepositoryError):
 
 class Damaged(RepositoryError):
     """An object is there and is not what was written."""
+
+    default_hint = "Whatever does not need that object can still be restored."
 
 
 class NoSuchBackup(RepositoryError):

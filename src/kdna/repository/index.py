@@ -29,9 +29,9 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[PackTable])
 
 
-def seal_segment(seal: Seal, packs: Sequence[PackTable]) -> bytes:
-    """An index segment as an object."""
-    return seal_record(seal, Kind.INDEX, _encoder.encode(packs))
+def seal_segment(seal: Seal, packs: Sequence[PackTable], name: str) -> bytes:
+    """An index segment as the object `name`."""
+    return seal_record(seal, Kind.INDEX, _encoder.encode(packs), name)
 
 
 def open_segment(seal: Seal, data: bytes, name: str) -> list[PackTable]:

@@ -156,7 +156,7 @@ def _refuse_foreign(storage: Storage) -> None:
 def open_repository(
     storage: Storage, user_secret: bytes | None, cache_root: Path, clock: Clock = SYSTEM
 ) -> Repository:
-    """The repository in a storage. `user_secret` may be None for a plain one.
+    """The repository in a storage: an encrypted one for the holder of `user_secret`, or a plain one without it.
 
     Raises `NoRepository`, `ForeignFolder`, `NewerFormat`, `WrongKey`, `Damaged`, `StorageError`.
     """
@@ -174,10 +174,15 @@ def open_repository(
 
 def _unlock(storage: Storage, record: Record, user_secret: bytes | None) -> Seal:
     """The seal of a repository, by way of the key file's slot. Raises `WrongKey`, `Damaged`."""
-    if record.suite == Suite.PLAIN:
-        return Plain(record.repository_id)
     if user_secret is None:
-        raise WrongKey(f"the backups in {storage.location} are encrypted, and there is no key on this machine")
+        if record.suite != Suite.PLAIN:
+            raise WrongKey(f"the backups in {storage.location} are encrypted, and a key is needed to open them")
+        return Plain(record.repository_id)
+    if record.suite == Suite.PLAIN:  # anybody can write a plain record: what is expected here is ours to say
+        raise Damaged(
+            f"{storage.location} should be encrypted and says that it is not",
+            "Somebody exchanged the file 'repository'. Do not trust this server before you know why.",
+        )
     name = layout.key_slot(slots.slot_name(user_secret, record.repository_id))
     try:
         slot = storage.read(name)

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from kdna.errors import Damaged, Missing
+from kdna.repository import layout
 from kdna.repository.pack import pack_record, unpack_record
 from kdna.seal.envelope import Kind, Seal
 
 
-def seal_record(seal: Seal, kind: Kind, payload: bytes) -> bytes:
-    """An object of `kind` that holds `payload`."""
-    writer = seal.writer(kind)
+def seal_record(seal: Seal, kind: Kind, payload: bytes, name: str) -> bytes:
+    """An object of `kind` that holds `payload` and passes for no other than `name`, of which the last part counts."""
+    writer = seal.writer(kind, layout.last(name))
     frame = writer.frame(0, pack_record(payload), last=True)
     return writer.header(len(frame)) + frame
 
 
 def open_record(seal: Seal, kind: Kind, data: bytes, name: str) -> bytes:
-    """The payload of an object; `name` is for the message. Raises `Damaged`, `NewerFormat`, `WrongKey`."""
+    """The payload of the object `name`. Raises `Damaged`, `NewerFormat`, `WrongKey`."""
     try:
-        reader = seal.reader(data)
+        reader = seal.reader(data, layout.last(name))
         if reader.kind != kind:
             raise Damaged("it is another kind of object")
         end = reader.header_length + reader.first_length

@@ -18,6 +18,7 @@ found again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -33,6 +34,8 @@ from kdna.repository.records import open_record, seal_record
 from kdna.repository.tags import Tags
 from kdna.repository.writer import Pipeline
 from kdna.seal.envelope import Kind
+
+_PATIENCE = 0.5  # seconds
 
 _encoder = msgspec.msgpack.Encoder()
 _names_decoder = msgspec.msgpack.Decoder(list[bytes])
@@ -67,7 +70,7 @@ class Session:
     def __enter__(self) -> Session:
         """W1 to W3."""
         self._seal.new_session()
-        token = seal_record(self._seal, Kind.TOKEN, _encoder.encode(self._description))
+        token = seal_record(self._seal, Kind.TOKEN, _encoder.encode(self._description), self.sid)
         self._storage.create(layout.session(self.sid), [token])
         try:
             condemned = self._read_condemned()
@@ -140,8 +143,8 @@ class Session:
 
     def _publish_segment(self, packs: list[PackTable]) -> None:
         """Tell the server which blobs are in these packs, and stop remembering them one by one."""
-        data = seal_segment(self._seal, packs)
         name = layout.index(new_id())
+        data = seal_segment(self._seal, packs, name)
         self._storage.create(name, [data])
         with self._lock:
             self.bytes_sent += len(data)
@@ -162,7 +165,7 @@ class Session:
         packs, self._arrived = self._arrived, []
         if packs:
             self._publish_segment(packs)
-        record = seal_record(self._seal, Kind.MANIFEST, manifest(self.bytes_sent))
+        record = seal_record(self._seal, Kind.MANIFEST, manifest(self.bytes_sent), self.sid)
         self._storage.create(layout.manifest(self.sid), [record])
         self._reader.cache.put(layout.manifest(self.sid), [record])
         self.bytes_sent += len(record)
@@ -192,11 +195,17 @@ class Session:
 
     def _leave(self, error: BaseException | None) -> None:
         self._pipeline.stop(error)
-        if not self.committed and (error is None or isinstance(error, KdnaError)):
-            try:
-                self._storage.remove(layout.session(self.sid))
-            except KdnaError:  # the server is out of reach: the token stays until it is fenced
-                return
+        if self.committed or not (error is None or isinstance(error, KdnaError | KeyboardInterrupt)):
+            return
+        # A server that does not answer must not keep a user who pressed Ctrl-C waiting.
+        farewell = threading.Thread(target=self._remove_token, daemon=True)
+        farewell.start()
+        farewell.join(_PATIENCE if isinstance(error, KeyboardInterrupt) else None)
+
+    def _remove_token(self) -> None:
+        """Say that this session is over. Out of reach, the token stays until somebody fences it."""
+        with contextlib.suppress(KdnaError):
+            self._storage.remove(layout.session(self.sid))
 
 
 class Trial:

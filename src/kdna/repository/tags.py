@@ -96,13 +96,14 @@ class Tags:
         number, holder = self.holder(project, tag)
         if holder and holder != sid and not self._set_free(holder):
             raise taken(project, tag)
-        names = seal_record(self._seal, Kind.NAMES, _encoder.encode((project, tag)))
-        record = seal_record(self._seal, Kind.TAG, _encoder.encode(_Holder(sid, names)))
+        name = layout.tag(tag_name, number + 1)
+        names = seal_record(self._seal, Kind.NAMES, _encoder.encode((project, tag)), name)
+        record = seal_record(self._seal, Kind.TAG, _encoder.encode(_Holder(sid, names)), name)
         try:
-            self._storage.create(layout.tag(tag_name, number + 1), [record])
+            self._storage.create(name, [record])
         except Exists:  # somebody was quicker
             raise taken(project, tag) from None
-        self._cache.put(layout.tag(tag_name, number + 1), [record])
+        self._cache.put(name, [record])
 
     def committed(self, sid: str) -> bool:
         """Whether a snapshot exists."""

@@ -1,0 +1,182 @@
+"""A backup that ends at any moment loses nothing: neither earlier backups nor what it had sent already."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from backups import Client, Done
+from kdna.errors import ConnectionLost, Fenced, Full, KdnaError, TagTaken
+from kdna.repository import layout
+from kdna.repository.records import seal_record
+from kdna.repository.session import new_id
+from kdna.seal.envelope import Kind
+from kdna.storage.memory import ClientGone, Fault, Medium, MemoryStorage, lost
+
+FILES = 12
+
+
+class World:
+    """A server in memory with one backup, a source that has changed since, and clients that may fail."""
+
+    def __init__(self, folder: Path) -> None:
+        self.source = folder / "source"
+        self.folder = folder
+        self.source.mkdir()
+        for number in range(FILES):
+            self.write(number, number)
+        (self.source / "sub").mkdir()
+        (self.source / "sub" / "same").write_bytes(b"same")
+        self.base = Medium()
+        self.first = self.client(self.base, []).save(self.source, "one")
+        self.contents = {self.first.sid: self.snapshot()}
+        for number in range(FILES // 2):
+            self.write(number, 100 + number)
+
+    def write(self, number: int, seed: int) -> None:
+        (self.source / f"{number:03}").write_bytes(random.Random(seed).randbytes(20_000))
+
+    def snapshot(self) -> dict[str, bytes]:
+        return {p.relative_to(self.source).as_posix(): p.read_bytes() for p in self.source.rglob("*") if p.is_file()}
+
+    def client(self, medium: Medium, faults: list[Fault], cache: str = "cache") -> Client:
+        self.storage = MemoryStorage(medium, faults)
+        return Client(lambda: self.storage, self.folder / cache)
+
+    def restores(self, medium: Medium, sid: str, expected: dict[str, bytes]) -> None:
+        """A machine that knows nothing gets back exactly what was saved."""
+        target = self.folder / f"target-{os.urandom(4).hex()}"
+        done = self.client(medium, [], f"cache-{os.urandom(4).hex()}").restore(sid, target)
+        assert done.warnings == []
+        found = {p.relative_to(target).as_posix(): p.read_bytes() for p in target.rglob("*") if p.is_file()}
+        assert found == expected
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World(tmp_path)
+
+
+def operations(world: World) -> int:
+    """How many operations the second backup takes."""
+    world.client(world.base.copy(), [], "cache-count").save(world.source, "two")
+    return len(world.storage.operations)
+
+
+def attempt(world: World, medium: Medium, fault: Fault, cache: str) -> Done | None:
+    try:
+        return world.client(medium, [fault], cache).save(world.source, "two")
+    except (KdnaError, ClientGone):
+        return None
+
+
+@pytest.mark.parametrize("when", ["before", "middle", "after"])
+@pytest.mark.parametrize("kind", ["client dies", "connection lost", "power cut"])
+def test_a_backup_that_ends_at_any_operation_loses_nothing(world, when, kind):
+    count = operations(world)
+    assert count > 15
+    for at in range(1, count + 1):
+        medium = world.base.copy()
+        fault = lost(at, when) if kind == "connection lost" else Fault(at, when)
+        done = attempt(world, medium, fault, f"cache-{at}")
+        if kind == "power cut" and done is None:
+            medium.power_cut(seed=at)
+        packs = {name for name in medium.objects if name.startswith(layout.PACKS)}
+        existing = [layout.last(name) for name in medium.objects if name.startswith(f"{layout.SNAPSHOTS}/")]
+        assert world.first.sid in existing
+        world.restores(medium, world.first.sid, world.contents[world.first.sid])
+        for sid in set(existing) - {world.first.sid}:  # the commit went through and nobody heard of it
+            world.restores(medium, sid, world.snapshot())
+        if len(existing) > 1:
+            continue
+        again = world.client(medium, [], f"cache-{at}").save(world.source, "two")
+        assert again.counts.failed == 0
+        world.restores(medium, again.sid, world.snapshot())
+        new = [name for name in medium.objects if name.startswith(layout.PACKS) and name not in packs]
+        sent = sum(len(medium.objects[name]) for name in new)
+        if any(len(medium.objects[name]) > 60_000 for name in packs - set(world.base.objects)):
+            assert sent < 60_000, "data that had arrived was sent again"
+
+
+@pytest.mark.parametrize("error", [Full("no space left"), ConnectionLost("gone")])
+def test_a_failing_server_ends_the_backup_and_is_never_taken_for_an_unreadable_file(world, error):
+    for at in range(1, operations(world) + 1):
+        medium = world.base.copy()
+        client = world.client(medium, [Fault(at, "before", error)], f"cache-{at}")
+        verb = None
+        try:
+            client.save(world.source, "two")
+        except KdnaError as raised:
+            verb = world.storage.operations[at - 1].verb
+            assert raised.exit_code == 1
+        else:  # only goodbyes and questions whose answer does not matter may fail unnoticed
+            pytest.fail(f"operation {world.storage.operations[at - 1]} failed and nobody was told")
+        existing = [name for name in medium.objects if name.startswith(f"{layout.SNAPSHOTS}/")]
+        committed = verb == "sync" and world.storage.operations[at - 2].verb == "rename"
+        assert len(existing) == (2 if committed else 1)
+
+
+def test_a_full_server_ends_the_backup_with_nothing_half_done(world):
+    medium = world.base.copy()
+    medium.capacity = medium.used() + 70_000
+    with pytest.raises(Full):
+        world.client(medium, [], "cache-full").save(world.source, "two")
+    medium.capacity = None
+    world.restores(medium, world.first.sid, world.contents[world.first.sid])
+    again = world.client(medium, [], "cache-full").save(world.source, "two")
+    world.restores(medium, again.sid, world.snapshot())
+
+
+def test_a_backup_declared_dead_starts_over_and_is_whole(world):
+    medium = world.base.copy()
+    client = world.client(medium, [], "cache-fenced")
+
+    def fence(verb: str, name: str) -> None:
+        if verb == "rename" and name.startswith(layout.SESSIONS):
+            world.storage.before = None
+            token = medium.objects.pop(name)
+            medium.objects[name.replace(layout.SESSIONS, layout.FENCED)] = token
+
+    world.storage.before = fence
+    with pytest.raises(Fenced):
+        client.save(world.source, "two")
+    again = client.save(world.source, "two")
+    world.restores(medium, again.sid, world.snapshot())
+
+
+def test_condemned_packs_are_not_relied_upon(world):
+    medium = world.base.copy()
+    client = world.client(medium, [], "cache-condemned")
+    repository = client.repository()
+    doomed = [layout.pack_of(name) for name in medium.objects if name.startswith(layout.PACKS)]
+    gid = new_id()
+    record = seal_record(repository.seal, Kind.CONDEMNED, msgspec.msgpack.encode(doomed), gid)
+    repository.storage.create(f"{layout.CONDEMNED}/{gid}", [record])
+    second = client.save(world.source, "two")
+    for name in doomed:
+        del medium.objects[layout.pack(name)]
+    world.restores(medium, second.sid, world.snapshot())
+
+
+def test_two_clients_that_want_one_tag_get_it_once(world):
+    medium = world.base.copy()
+    winners = []
+
+    class Overtaken(MemoryStorage):
+        """A connection so slow that somebody else claims the tag first."""
+
+        def create(self, name, parts):
+            if name.startswith(layout.TAGS) and not winners:
+                quick = Client(lambda: MemoryStorage(medium), world.folder / "cache-quick")
+                winners.append(quick.save(world.source, "two").sid)
+            super().create(name, parts)
+
+    slow = Client(lambda: Overtaken(medium), world.folder / "cache-slow")
+    with pytest.raises(TagTaken):
+        slow.save(world.source, "two")
+    repository = slow.repository()
+    assert [tag.sid for tag in repository.tags.list(repository.snapshots(), {}) if tag.tag == "two"] == winners
