@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from kdna.errors import Denied, Exists, Full, StorageError
-from kdna.storage import local
+from kdna.storage import disk
 from kdna.storage.address import Address
 from kdna.storage.local import LocalStorage
 from kdna.storage.opening import open_storage
@@ -56,7 +56,7 @@ def test_a_disk_without_hard_links_is_exclusive_too(tmp_path: Path, monkeypatch:
     def no_links(*_: object, **__: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(local.os, "link", no_links)
+    monkeypatch.setattr(disk.os, "link", no_links)
     storage = LocalStorage(tmp_path)
 
     def create(number: int) -> bool:
@@ -134,7 +134,7 @@ def test_sync_flushes_every_folder_that_changed(tmp_path: Path, monkeypatch: pyt
 
     storage = LocalStorage(tmp_path / "repo")
     storage.create("packs/3f/one", [b"x"])
-    monkeypatch.setattr(local.os, "fsync", fsync)
+    monkeypatch.setattr(disk.os, "fsync", fsync)
     storage.sync()
     changed = {tmp_path, tmp_path / "repo", tmp_path / "repo" / "packs", tmp_path / "repo" / "packs" / "3f"}
     assert set(flushed) == {str(path) for path in changed}

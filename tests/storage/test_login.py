@@ -8,6 +8,7 @@ import shutil
 import socket
 import stat
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -180,8 +181,12 @@ def test_the_ssh_configs_own_known_hosts_are_read_and_added_to(own_sshd: Server,
 
 def test_a_host_key_alias_names_the_record(own_sshd: Server, connect: Connect) -> None:
     ssh_config(own_sshd, "Host *\n  HostKeyAlias the-nas\n")
-    known_hosts(own_sshd).write_text(f"[the-nas]:{own_sshd.port} {own_sshd.host_key}\n")
-    connect(own_sshd.address)
+    known_hosts(own_sshd).write_text("")
+    connect(own_sshd.address, ask_host_key=lambda *_: True)
+    assert known_hosts(own_sshd).read_text().startswith(f"the-nas {own_sshd.host_key}")
+    own_sshd.new_host_key()
+    with pytest.raises(HostKeyChanged, match="the-nas"):
+        connect(own_sshd.address)
 
 
 def test_a_broken_ssh_config_is_named(own_sshd: Server, connect: Connect) -> None:
@@ -333,6 +338,25 @@ def test_a_name_that_does_not_resolve_is_named(sshd: Server, connect: Connect) -
         connect("user@no-such-host.invalid")
 
 
+def test_ctrl_c_while_a_name_is_looked_up_ends_the_program_at_once(sshd: Server) -> None:
+    program = """
+import _thread, socket, threading, time
+socket.getaddrinfo = lambda *_, **__: time.sleep(60)
+from kdna.storage.address import parse_address
+from kdna.storage.opening import open_storage
+import kdna.storage.sftp
+threading.Timer(0.2, _thread.interrupt_main).start()
+began = time.monotonic()
+try:
+    open_storage(parse_address("user@slow.example"), "x")
+except KeyboardInterrupt:
+    print("interrupted" if time.monotonic() - began < 2 else "late")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+    assert done.stdout == "interrupted\n"
+    assert done.stderr == ""
+
+
 @pytest.mark.parametrize("greeting", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"220 mail ESMTP\r\n", b"", b"\xff" * 99])
 def test_something_that_is_not_ssh_is_told_apart(sshd: Server, connect: Connect, greeting: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -384,3 +408,16 @@ def test_no_error_shows_what_a_key_file_holds(own_sshd: Server, connect: Connect
     shutil.copy(own_sshd.key.with_suffix(".pub"), broken)
     with pytest.raises(LoginRefused):
         connect(own_sshd.address, key_file=str(broken))
+
+
+def test_a_certificate_named_in_the_ssh_config_logs_in(own_sshd: Server, connect: Connect, tmp_path: Path) -> None:
+    authority = make_key(tmp_path / "authority")
+    (own_sshd.base / "authorized_keys").write_text(f"cert-authority {authority.with_suffix('.pub').read_text()}")
+    public = own_sshd.key.with_suffix(".pub")
+    command = [str(KEYGEN), "-q", "-s", str(authority), "-I", "test", "-n", own_sshd.user, str(public)]
+    subprocess.run(command, check=True, capture_output=True)
+    certificate = public.with_name("id_ed25519-cert.pub").rename(tmp_path / "elsewhere-cert.pub")
+    with pytest.raises(LoginRefused):
+        connect(own_sshd.address)
+    ssh_config(own_sshd, f"Host *\n  IdentityFile {own_sshd.key}\n  CertificateFile {certificate}\n")
+    assert connect(own_sshd.address).authentication == f"key file {own_sshd.key} with its certificate"

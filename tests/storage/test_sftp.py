@@ -97,7 +97,7 @@ def test_a_relative_root_lies_under_the_login_folder(sshd: Server, open_at: Open
         storage = open_at(sshd, root)
         storage.create(f"rel/{number}", [b"x"])
         assert (sshd.login / "backups" / "here" / "rel" / str(number)).exists()
-        assert storage.location == f"{sshd.user}@127.0.0.1:{root}"
+        assert storage.location == f"{sshd.user}@127.0.0.1:{root.rstrip('/')}"
         assert storage.space()
     storage = open_at(sshd, "")
     storage.create("bare", [b"x"])
@@ -212,6 +212,17 @@ def test_a_remove_whose_answer_was_lost_succeeds(own_sshd: Server, proxy: Proxy,
     soon(lambda: not (own_sshd.root / "packs" / "one").exists())
     proxy.cut()
     removing.result(10)
+
+
+def test_a_link_that_has_gone_silent_is_given_up_and_made_anew(own_sshd: Server, proxy: Proxy, open_at: Open) -> None:
+    timing = Timing(keepalive=0.2, missed=2, connect=2, reconnect=20)
+    storage = open_at(own_sshd, str(own_sshd.root), proxy.port, timing)
+    storage.create("one", [b"x"])
+    proxy.hold_replies()
+    reading = in_thread(lambda: storage.read("one"))
+    soon(lambda: proxy.connections > 1)
+    proxy.cut()
+    assert reading.result(20) == b"x"
 
 
 def test_a_server_that_is_away_for_a_while_is_waited_for(own_sshd: Server, open_at: Open) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ class Offer:
     tried: list[str] = field(default_factory=list)
     used: str = ""
     agent: asyncssh.SSHAgentClient | None = None
+    certificates: list[asyncssh.SSHCertificate] = field(default_factory=list)  # each goes with the key it is about
 
     def next(self) -> asyncssh.SSHKeyPair | None:
         """The next key to try, or None when all were."""
@@ -42,7 +44,11 @@ class Offer:
 
 
 async def gather_keys(
-    key_file: str | None, identity_files: Sequence[str], agent_socket: str | None, identities_only: bool
+    key_file: str | None,
+    identity_files: Sequence[str],
+    certificate_files: Sequence[str],
+    agent_socket: str | None,
+    identities_only: bool,
 ) -> Offer:
     """Collect what can be offered.
 
@@ -50,7 +56,7 @@ async def gather_keys(
     the agent (unless IdentitiesOnly), and the default files where the config names none. A file with a
     passphrase is used through the agent if that holds its key.
     """
-    offer = Offer(agent=await _connect_agent(agent_socket))
+    offer = Offer(agent=await _connect_agent(agent_socket), certificates=_certificates(certificate_files))
     agent_keys = await _agent_keys(offer.agent)
     named = [key_file] if key_file else list(identity_files)
     for name in named:
@@ -71,7 +77,7 @@ def _add_file(offer: Offer, name: str, agent_keys: Sequence[asyncssh.SSHKeyPair]
             offer.broken.append(f"{name} does not exist")
         return
     try:
-        pairs = asyncssh.load_keypairs(str(path))
+        pairs = asyncssh.load_keypairs(str(path), None, offer.certificates)
     except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, ValueError, OSError) as error:
         held = [pair for pair in agent_keys if pair.key_public_data in _public_halves(path)]
         for pair in held:
@@ -85,6 +91,15 @@ def _add_file(offer: Offer, name: str, agent_keys: Sequence[asyncssh.SSHKeyPair]
         return
     for pair in pairs:
         _add(offer, pair, f"key file {path}" + (" with its certificate" if pair.has_cert else ""))
+
+
+def _certificates(files: Sequence[str]) -> list[asyncssh.SSHCertificate]:
+    """Those of CertificateFile that can be read; beside a key file, its ``-cert.pub`` is found without them."""
+    found = []
+    for name in files:
+        with contextlib.suppress(asyncssh.KeyImportError, ValueError, OSError):
+            found.append(asyncssh.read_certificate(Path(name).expanduser()))
+    return found
 
 
 def _add(offer: Offer, pair: asyncssh.SSHKeyPair, what: str) -> None:

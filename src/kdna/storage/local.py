@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import shutil
 import stat
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kdna.errors import Denied, Exists, Full, Missing, StorageError
 from kdna.storage.base import Entry, Space
+from kdna.storage.disk import NEW_FILE, flush_file, flush_folder, move_exclusively, unlink
 from kdna.storage.names import TEMPORARY, check_folder, check_name, is_name, temporary_name
 
-_WINDOWS = sys.platform == "win32"
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-# What os.link answers where a file system has no hard links (exFAT, some network mounts, Android).
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTSUP, errno.EMLINK, errno.EXDEV}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
@@ -47,7 +42,7 @@ class LocalStorage:
                 self._publish(temporary, target)
             except OSError:
                 with contextlib.suppress(OSError):
-                    _unlink(temporary)
+                    unlink(temporary)
                 raise
 
     def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
@@ -75,7 +70,10 @@ class LocalStorage:
     def size(self, name: str) -> int:
         """Bytes an object has; raises `Missing`."""
         with _named(name):
-            return os.stat(self._path(name), follow_symlinks=False).st_size
+            status = os.stat(self._path(name), follow_symlinks=False)
+        if stat.S_ISDIR(status.st_mode):
+            raise Missing(f"no object {name}")
+        return status.st_size
 
     def rename(self, old: str, new: str) -> None:
         """Consume `old`; raises `Missing`."""
@@ -93,7 +91,7 @@ class LocalStorage:
         """Take an object away; raises `Missing`."""
         path = self._path(name)
         with _named(name):
-            _unlink(path)
+            unlink(path)
         self._touch(os.path.dirname(path))
 
     def sync(self) -> None:
@@ -103,7 +101,7 @@ class LocalStorage:
         try:
             for folder in touched:
                 with _named(folder):
-                    _sync_folder(folder)
+                    flush_folder(folder)
         except BaseException:
             self._touch(*touched)
             raise
@@ -145,29 +143,29 @@ class LocalStorage:
 
     def _write_temporary(self, path: str, parts: Sequence[bytes | memoryview]) -> None:
         try:
-            descriptor = os.open(path, _NEW_FILE, 0o444)
+            descriptor = os.open(path, NEW_FILE, 0o444)
         except FileNotFoundError:
             self._make_folder(os.path.dirname(path))
-            descriptor = os.open(path, _NEW_FILE, 0o444)
+            descriptor = os.open(path, NEW_FILE, 0o444)
         try:
             try:
                 for part in parts:
                     _write_all(descriptor, part)
-                os.fsync(descriptor)
+                flush_file(descriptor)
             finally:
                 os.close(descriptor)
         except BaseException:
             with contextlib.suppress(OSError):
-                _unlink(path)
+                unlink(path)
             raise
 
     def _publish(self, temporary: str, target: str) -> None:
         """Give a finished file its name, only if nobody has it."""
         try:
-            _move_exclusively(temporary, target)
+            move_exclusively(temporary, target)
         except FileNotFoundError:
             self._make_folder(os.path.dirname(target))
-            _move_exclusively(temporary, target)
+            move_exclusively(temporary, target)
         self._touch(os.path.dirname(target))
 
 
@@ -188,71 +186,10 @@ def _list_one(root: str, folder: str, found: list[Entry], waiting: list[str]) ->
                 found.append(Entry(name, status.st_size, int(status.st_mtime)))
 
 
-def _move_exclusively(temporary: str, target: str) -> None:
-    """Rename a file to a name that must be free; the operating system decides, not a look before."""
-    if _WINDOWS:
-        os.rename(temporary, target)  # there it refuses an existing target
-        return
-    try:
-        os.link(temporary, target)
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-    else:
-        os.unlink(temporary)
-        return
-    _move_with_claim(temporary, target)
-
-
-def _move_with_claim(temporary: str, target: str) -> None:
-    """The exclusive rename of file systems without hard links.
-
-    Whoever makes the claim, a file beside the temporary one named after the target, is alone between the
-    look and the rename. A claim that outlives a crash blocks one name that nobody was told of, until
-    ``tmp/`` is cleaned.
-    """
-    digest = hashlib.sha256(os.fsencode(target)).hexdigest()
-    claim = os.path.join(os.path.dirname(temporary), f"claim-{digest[:32]}")
-    os.close(os.open(claim, _NEW_FILE, 0o444))
-    try:
-        if os.path.lexists(target):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
-        os.rename(temporary, target)
-    finally:
-        os.unlink(claim)
-
-
 def _write_all(descriptor: int, part: bytes | memoryview) -> None:
     view = memoryview(part).cast("B")
     while len(view):
         view = view[os.write(descriptor, view) :]
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except PermissionError:
-        if not _WINDOWS:
-            raise
-        os.chmod(path, stat.S_IWRITE)  # Windows does not remove a read-only file
-        os.unlink(path)
-
-
-def _sync_folder(folder: str) -> None:
-    """Flush a folder's names. Windows has no such call; NTFS journals its names by itself."""
-    if _WINDOWS:
-        return
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:
-        return  # removed since
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP):
-            raise  # those three: the file system cannot flush a folder, there is nothing more to do
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

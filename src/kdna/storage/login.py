@@ -22,7 +22,7 @@ from kdna.errors import (
 )
 from kdna.storage.address import Address, parse_address
 from kdna.storage.keys import Offer, gather_keys
-from kdna.storage.known_hosts import KnownHosts, host_pattern
+from kdna.storage.known_hosts import SSH_PORT, KnownHosts, host_pattern
 
 _MOST_JUMPS = 8
 # AES-GCM runs in hardware nearly everywhere; the others follow for servers that lack it.
@@ -143,10 +143,12 @@ async def _connect(
         tunnel = await _jump(route, options.tunnel)
     config = options.config
     known = _known_hosts(options)
-    host = str(options.host_key_alias or options.host)
+    # A HostKeyAlias stands for host and port together, as in ssh.
+    host, port = (options.host_key_alias, SSH_PORT) if options.host_key_alias else (options.host, options.port)
     offer = await gather_keys(
         key_file,
         cast("list[str]", config.get("IdentityFile", [])),
+        cast("list[str]", config.get("CertificateFile", [])),
         cast("str | None", config.get("IdentityAgent", "")),
         bool(config.get("IdentitiesOnly")),
     )
@@ -159,7 +161,7 @@ async def _connect(
             client_factory=lambda: owner,
             tunnel=tunnel,
             known_hosts=known.match,
-            server_host_key_algs=() if config.get("HostKeyAlgorithms") else known.algorithms(host, options.port),
+            server_host_key_algs=() if config.get("HostKeyAlgorithms") else known.algorithms(host, port),
             client_keys=None,
             preferred_auth="publickey",
             gss_host=None,
@@ -178,7 +180,7 @@ async def _connect(
             window=_WINDOW,
         )
     except (OSError, asyncssh.Error, asyncio.TimeoutError, ValueError) as error:
-        raise _explained(error, owner, known, host, options) from error
+        raise _explained(error, owner, known, (host, port), options) from error
     finally:
         offer.close()
     route.connections.append(connection)
@@ -236,13 +238,13 @@ def _explained(
     error: Exception,
     owner: _Owner,
     known: KnownHosts,
-    host: str,
+    recorded: tuple[str, int],
     options: asyncssh.SSHClientConnectionOptions,
 ) -> StorageError:
-    """The storage error for a failed connection."""
+    """The storage error for a failed connection; `recorded` is the host and port that known_hosts has."""
     place = host_pattern(options.host, options.port)
     if isinstance(error, asyncssh.HostKeyNotVerifiable):
-        return _explained_host_key(error, owner, known, host, options.port)
+        return _explained_host_key(error, owner, known, *recorded)
     if isinstance(error, asyncssh.PermissionDenied) or "authentication failures" in str(error):
         return _explained_refusal(owner.offer, f"{options.username}@{place}")
     if isinstance(error, asyncio.TimeoutError | TimeoutError):

@@ -51,29 +51,29 @@ class RemoteFolder:
     async def create(self, name: str, parts: Sequence[bytes | memoryview], link: Link, again: bool) -> None:
         """Store under `name`, made of `parts`."""
         size = sum(memoryview(part).nbytes for part in parts)
-        if again and await self._is_ours(link.sftp, name, parts, size):
-            self._touched.add(above(self._path(name)))
-            self._unsynced.add(name)
-            return
         temporary = temporary_name()
         try:
-            await self._write_temporary(link.sftp, temporary, parts)
-            await self._publish(link.sftp, temporary, name)
-            self._unsynced.add(name)
+            if not (again and await self._is_ours(link.sftp, name, parts, size)):
+                await self._write_temporary(link.sftp, temporary, parts)
+                await self._publish(link.sftp, temporary, name)
         except LOST:
             raise
         except asyncssh.SFTPError as error:
             failure = await self._why_not_created(link, error, name, size)
             await self._discard(link.sftp, temporary)
-            raise failure from error
+            # The server may have finished our earlier try only now, after we had looked.
+            if not (again and isinstance(failure, Exists) and await self._is_ours(link.sftp, name, parts, size)):
+                raise failure from error
+        self._touched.add(above(self._path(name)))
+        self._unsynced.add(name)
 
     async def _why_not_created(self, link: Link, error: asyncssh.SFTPError, name: str, size: int) -> StorageError:
         """What to tell, found out while the temporary object still takes its room."""
         if isinstance(error, asyncssh.SFTPFailure) and await exists(link.sftp, self._path(name)):
-            return Exists(f"object {name} exists already")
-        failure = await explained(link.sftp, error, name, self._root, size)
+            return Exists(f"object {self._shown(name)} exists already")
+        failure = await explained(link.sftp, error, self._shown(name), self._root, size)
         if isinstance(failure, Missing):
-            return StorageError(f"{self._location} is not a folder that can hold {name}")
+            return StorageError(f"{self._location} vanished while {name} was written there")
         return failure
 
     async def _is_ours(
@@ -119,7 +119,6 @@ class RemoteFolder:
         except asyncssh.SFTPNoSuchFile:
             await self._make_folder(sftp, above(new))
             await self._name_exclusively(sftp, old, new)
-        self._touched.add(above(new))
 
     async def _name_exclusively(self, sftp: asyncssh.SFTPClient, old: bytes, new: bytes) -> None:
         """RENAME of SFTP version 3, which refuses an existing target; hardlink@openssh.com where it is forbidden.
@@ -176,7 +175,7 @@ class RemoteFolder:
         """Bytes an object has; `Missing`."""
         attrs = await self._answered(link, name, link.sftp.stat(self._path(name)))
         if attrs.type == asyncssh.FILEXFER_TYPE_DIRECTORY:
-            raise Missing(f"no object {name}")
+            raise Missing(f"no object {self._shown(name)}")
         return attrs.size or 0
 
     async def rename(self, old: str, new: str, link: Link, again: bool) -> None:
@@ -284,14 +283,14 @@ class RemoteFolder:
                 raise
         self._touched.add(above(path))
 
-    async def _answered(self, link: Link, what: str, request: Coroutine[Any, Any, T]) -> T:
+    async def _answered(self, link: Link, name: str, request: Coroutine[Any, Any, T]) -> T:
         """The result of a request, its refusal as a storage error."""
         try:
             return await request
         except LOST:
             raise
         except asyncssh.SFTPError as error:
-            raise await explained(link.sftp, error, what or self._location, self._root) from error
+            raise await explained(link.sftp, error, self._shown(name), self._root) from error
 
     def _close_later(self, file: asyncssh.SFTPClientFile) -> None:
         """Close a handle without waiting for the answer, in which there is nothing to learn."""
@@ -303,6 +302,9 @@ class RemoteFolder:
         task = asyncio.create_task(close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+    def _shown(self, name: str) -> str:
+        return f"{self._location}/{name}" if name else self._location
 
     def _path(self, name: str) -> bytes:
         if not name:

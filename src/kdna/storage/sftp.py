@@ -20,7 +20,7 @@ class SftpStorage:
 
     def __init__(self, connection: SshConnection, root: str) -> None:
         self._connection = connection
-        self._location = f"{connection.name}:{root}"
+        self._location = f"{connection.name}:{root.rstrip('/') or root}"
         self._folder = RemoteFolder(_server_path(root), self._location)
 
     @property

@@ -28,18 +28,18 @@ async def explained(
     if isinstance(error, asyncssh.SFTPFileAlreadyExists):
         return Exists(f"object {what} exists already")
     if isinstance(error, _DENIED):
-        return Denied(f"the server does not permit it: {what}")
+        return Denied(f"the server denies access to {what}")
     if isinstance(error, _FULL):
         return Full(f"no space left on the server to write {what}")
     status = await _file_system(sftp, root) if isinstance(error, asyncssh.SFTPFailure) else None
     if status is not None:
         if status.flags & _MOUNTED_READ_ONLY:
-            return Denied(f"the server's file system is mounted read-only: {what}")
+            return Denied(f"the server's file system is mounted read-only, it cannot take {what}")
         no_inodes = status.files > 0 and status.favail == 0
         if status.bavail * (status.frsize or status.bsize) < max(needed, _TINY) or no_inodes:
             return Full(f"no space left on the server to write {what}")
     return StorageError(
-        f"the server could not do it: {what} ({error.reason})",
+        f"the server failed at {what} ({error.reason})",
         "The server gives no reason. A quota, a broken disk or a special file system are possible; look there.",
     )
 

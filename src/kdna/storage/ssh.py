@@ -186,6 +186,7 @@ class _LoopThread:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._loop.set_default_executor(_Daemons())
         self._thread = threading.Thread(target=self._serve, name="kdna-ssh", daemon=True)
         self._thread.start()
         self.closed = False
@@ -227,6 +228,25 @@ class _LoopThread:
         finally:
             asyncio.set_event_loop(None)
             self._loop.close()
+
+
+class _Daemons(concurrent.futures.ThreadPoolExecutor):
+    """Runs what would block the loop, which is looking up host names, in threads that nobody waits for at exit."""
+
+    def submit(self, call: Callable[..., T], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[T]:
+        """Start it in a thread of its own."""
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        future.set_running_or_notify_cancel()  # whoever stops waiting cannot stop the thread
+
+        def work() -> None:
+            try:
+                future.set_result(call(*args, **kwargs))
+            except Exception as error:
+                future.set_exception(error)
+
+        threading.Thread(target=work, name="kdna-ssh-lookup", daemon=True).start()
+        return future
 
 
 async def _settle(tasks: set[asyncio.Task[Any]]) -> None:
