@@ -341,7 +341,10 @@ def test_a_name_that_does_not_resolve_is_named(sshd: Server, connect: Connect) -
 def test_ctrl_c_while_a_name_is_looked_up_ends_the_program_at_once(sshd: Server) -> None:
     program = """
 import _thread, socket, threading, time
-socket.getaddrinfo = lambda *_, **__: time.sleep(60)
+real = socket.getaddrinfo
+def look_up(host, port, family=0, type=0, proto=0, flags=0):
+    return real(host, port, family, type, proto, flags) if flags & socket.AI_NUMERICHOST else time.sleep(60)
+socket.getaddrinfo = look_up
 from kdna.storage.address import parse_address
 from kdna.storage.opening import open_storage
 import kdna.storage.sftp

@@ -223,7 +223,8 @@ class _LoopThread:
             tasks = asyncio.all_tasks(self._loop)
             for task in tasks:
                 task.cancel()
-            self._loop.run_until_complete(asyncio.wait_for(_settle(tasks), 1.0))
+            with contextlib.suppress(asyncio.TimeoutError):
+                self._loop.run_until_complete(asyncio.wait_for(_settle(tasks), 1.0))
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         finally:
             asyncio.set_event_loop(None)
