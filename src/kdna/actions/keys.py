@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdna.actions.caller import Caller
+from kdna.config.file import create
 from kdna.errors import KeyFileError
 from kdna.seal import keyfile
 from kdna.seal.keyfile_io import read_key, write_key
@@ -64,11 +65,12 @@ def ensure_user_secret(caller: Caller) -> bytes:
     return secret
 
 
-def make_key_file(where: str) -> Path:
+def make_key_file(caller: Caller, where: str) -> Path:
     """Write a new key: into `where` as kdna.key if that is a folder, else under that very name.
 
     Raises `KeyFileError`, also when there is a file of that name: none is ever overwritten.
     """
+    create(caller.home)  # first, so that ~/.kdna is taken for the folder it is
     path = Path(os.path.abspath(os.path.expanduser(where)))
     if path.is_dir() or where.endswith(("/", os.sep)):
         path = path / FILE_NAME

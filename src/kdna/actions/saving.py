@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kdna import __version__
@@ -131,7 +131,6 @@ class _Job:
             rules=rules_of(request.excludes, [(name, _pattern_file(name)) for name in request.exclude_from]),
             caches=request.exclude_caches,
             one_file_system=request.one_file_system,
-            skip=_own_folders(caller, server),
         )
 
     @contextmanager
@@ -148,6 +147,8 @@ class _Job:
                     repository = place.create()
                     if self._server.path == str(self._caller.home.repository):
                         self._caller.sink.notice(_LOCAL_WARNING.format(folder=self._server.path))
+            # only now are all of these folders there
+            self._options = replace(self._options, skip=_own_folders(self._caller, self._server))
             yield repository
 
     def save(self, repository: Repository) -> _Made:

@@ -8,7 +8,7 @@ import click
 
 from kdna.cli import options
 from kdna.cli.options import Command, Group, Settings
-from kdna.cli.output import say, say_json, say_table, tell
+from kdna.cli.output import say, say_json, say_summary, say_table, tell
 from kdna.cli.progress import final_counts
 from kdna.cli.server import problem_as_dict, tell_problems
 from kdna.cli.terminal import interactive
@@ -83,7 +83,7 @@ def add(settings: Settings, /, accept_new_host_key: bool, **chosen: Any) -> int:
     if settings.json:
         say_json(_save_as_dict(result))
     elif not settings.quiet:
-        say(_save_line(result))
+        _say_saved(result)
     return SOME_FILES_FAILED if counts.failed else 0
 
 
@@ -105,7 +105,7 @@ def list_(settings: Settings, /, accept_new_host_key: bool, **filters: str | Non
         backups = [_as_dict(backup) for backup in listing.backups]
         say_json({"backups": backups, "problems": [problem_as_dict(problem) for problem in listing.problems]})
     else:
-        _say_list(listing.backups, settings)
+        _say_list(listing.backups, settings, filtered=any(filters.values()))
         tell_problems(listing.problems)
     return 1 if listing.problems else 0
 
@@ -151,7 +151,7 @@ def restore(settings: Settings, /, yes: bool, accept_new_host_key: bool, **chose
     if settings.json:
         say_json(_restore_as_dict(result))
     elif not settings.quiet:
-        say(_restore_line(result))
+        _say_restored(result)
     return SOME_FILES_FAILED if counts.failed else 0
 
 
@@ -176,19 +176,19 @@ def delete(settings: Settings, /, reference: str, server: str | None, yes: bool,
         say(f"{visible(str(backup))} was deleted")
 
 
-def _save_line(result: SaveResult) -> str:
+def _say_saved(result: SaveResult) -> None:
     """The summary of a backup."""
     counts = result.counts
     name = visible(f"{result.project}:{result.tag}")
-    if result.dry_run:
-        head = f"{name} would hold"
-        tail = f"{size(counts.bytes_new)} of them not on {result.server} yet; nothing was stored"
-    else:
-        head = f"{name} is on {result.server} as {result.snapshot[:12]}:"
-        tail = f"{size(counts.bytes_new)} of them new, {size(result.sent)} sent, in {duration(result.seconds)}"
     kinds = f"{counts.new:,} new, {counts.changed:,} changed, {counts.unchanged:,} unchanged"
-    failed = f"; NOT saved, see above: {counts.failed:,}" if counts.failed else ""
-    return f"{head} {plural(counts.files, 'file')} ({kinds}), {size(counts.bytes)}, {tail}{failed}"
+    files = f"{plural(counts.files, 'file')} ({kinds}), {size(counts.bytes)}"
+    failed = [f"NOT saved, see above: {counts.failed:,}"] if counts.failed else []
+    new = f"{size(counts.bytes_new)} of it new"
+    if result.dry_run:
+        say_summary(f"{name} would be made on {result.server}", files, new, *failed, "nothing was stored")
+    else:
+        sent = f"{size(result.sent)} sent, in {duration(result.seconds)}"
+        say_summary(f"{name} is on {result.server} as {result.snapshot[:12]}", files, f"{new}, {sent}", *failed)
 
 
 def _save_as_dict(result: SaveResult) -> dict[str, Any]:
@@ -200,11 +200,12 @@ def _save_as_dict(result: SaveResult) -> dict[str, Any]:
     }
 
 
-def _say_list(backups: list[Backup], settings: Settings) -> None:
+def _say_list(backups: list[Backup], settings: Settings, filtered: bool) -> None:
     """The table of backups."""
     if not backups:
+        make_one = "There are no backups. 'kdna backup add PROJECT PATH TAG' makes one."
         if not settings.quiet:
-            tell("There are no backups. 'kdna backup add PROJECT PATH TAG' makes one.")
+            tell("No backup is like that." if filtered else make_one)
         return
     columns = ["project", "tag", "source", "time", "size", "files", "server"]
     rows = [
@@ -254,14 +255,19 @@ def _plan_line(plan: RestorePlan) -> str:
     return f"Restoring {plan.backup} to {plan.target} means for the files there: {', '.join(parts)}"
 
 
-def _restore_line(result: RestoreResult) -> str:
+def _say_restored(result: RestoreResult) -> None:
     """The summary of a restore."""
     if result.dry_run and result.plan:
-        return visible(_plan_line(result.plan)) + "; nothing was changed"
+        say_summary(visible(_plan_line(result.plan)), "nothing was changed")
+        return
     counts = result.counts
-    name, target = visible(str(result.backup)), visible(result.target)
-    done = f"{plural(counts.files, 'file')} ({counts.unchanged:,} were there already), {size(counts.bytes)}"
-    return f"{name} is restored to {target}: {done}, {size(result.received)} received, in {duration(result.seconds)}"
+    failed = [f"NOT restored, see above: {counts.failed:,}"] if counts.failed else []
+    say_summary(
+        f"{visible(str(result.backup))} is restored to {visible(result.target)}",
+        f"{plural(counts.files, 'file')} ({counts.unchanged:,} were there already), {size(counts.bytes)}",
+        f"{size(result.received)} received, in {duration(result.seconds)}",
+        *failed,
+    )
 
 
 def _restore_as_dict(result: RestoreResult) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def keygen(settings: Settings, /, path: str) -> None:
     from kdna.actions.keys import make_key_file
 
     with work(settings) as doing:
-        made = make_key_file(path)
+        made = make_key_file(doing.caller, path)
     used = made == doing.caller.home.key_file
     if settings.json:
         say_json({"path": str(made), "used": used})

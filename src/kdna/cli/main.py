@@ -35,14 +35,6 @@ class Root(Group):
         group: click.Command = importlib.import_module(f"kdna.cli.{GROUPS[cmd_name][0]}").group
         return group
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The group that is meant; one that does not exist is answered with those that do."""
-        if args and args[0] not in GROUPS and not args[0].startswith("-"):
-            raise click.UsageError(f"there is no command '{args[0]}': there are {', '.join(GROUPS)}", ctx)
-        return super().resolve_command(ctx, args)
-
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list in --help."""
         with formatter.section("Commands"):

@@ -49,13 +49,22 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group that takes the common options too."""
+    """A group that takes the common options too, and answers a wrong command with those there are."""
 
     command_class = Command
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params += everywhere()
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is meant."""
+        names = self.list_commands(ctx)
+        if args and args[0] not in names and not args[0].startswith("-"):
+            raise click.UsageError(f"there is no command '{args[0]}' here: there are {', '.join(names)}", ctx)
+        return super().resolve_command(ctx, args)
 
 
 def accept_new_host_key(command: F) -> F:

@@ -62,6 +62,14 @@ def say_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Iter
     say("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
+def say_summary(head: str, *details: str) -> None:
+    """What was done, to stdout: details on lines of their own on a terminal, all on one line on a pipe."""
+    if on_terminal(sys.stdout):
+        say("\n  ".join((head, *details)))
+    else:
+        say(f"{head}: {', '.join(details)}")
+
+
 def say_facts(facts: Iterable[tuple[str, str]]) -> None:
     """Names and values to stdout, one pair a line."""
     rows = list(facts)
