@@ -129,6 +129,12 @@ def test_changing_a_row_with_a_key_moves_the_key_to_the_section(key_file: Path) 
     assert document.find_server("S4") == replace(server, port=23)
 
 
+def test_taking_the_key_of_such_a_row_away_takes_it_out_of_the_row(key_file: Path) -> None:
+    document = read(f"[servers]\nS4, user@host, {key_file}, 22, True, hello\n")
+    document.update_server(replace(document.find_server("hello"), key_file=None))
+    assert text_of(document) == "[servers]\nS4, user@host, ., 22, hello, true\n"
+
+
 def test_a_private_key_is_no_folder_for_backups(key_file: Path) -> None:
     document = read(CONTRACT)
     with pytest.raises(UsageError, match="is a private key"):
@@ -460,6 +466,12 @@ def test_a_new_server_does_not_inherit_what_an_old_one_left() -> None:
     document.add_server(Server("1", "u@h", "/p", 22, "nas"))
     assert document.find_server("1").key_file is None
     assert "somebody" not in text_of(document)
+
+
+def test_what_an_old_server_left_may_even_be_wrong() -> None:
+    document = read("[servers]\n\n[server 1]\nssh_config = not a host\n")
+    document.add_server(Server("1", "u@h", "/p", 22, "nas", ssh_config="host"))
+    assert text_of(document) == "[servers]\n1, u@h, /p, 22, nas, true\n\n[server 1]\nssh_config = host\n"
 
 
 def test_auto_backups_are_added_changed_and_deleted() -> None:
