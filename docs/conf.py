@@ -18,11 +18,17 @@ extensions = ["myst_parser", "manual"]
 exclude_patterns = ["build"]
 myst_heading_anchors = 3
 myst_enable_extensions = ["deflist"]
+highlight_language = "none"  # command lines and tables of bytes, which no grammar describes
+smartquotes = False  # they would make one dash of the two in --help
 
 html_theme = "alabaster"
 html_title = "KDNA"
+html_static_path = ["static"]
+html_css_files = ["manual.css"]
 html_theme_options = {
     "description": "Encrypted backups on any server you can reach by SSH",
+    "font_family": "system-ui, sans-serif",
+    "head_font_family": "system-ui, sans-serif",
     "page_width": "1080px",
     "sidebar_width": "240px",
     "fixed_sidebar": True,
