@@ -30,7 +30,7 @@ from kdna.storage.address import Address, parse_address
 from kdna.storage.login import Timing
 from kdna.storage.sftp import SftpStorage
 from kdna.storage.ssh import SshConnection
-from sshd import Server, start
+from sshd import Server, missing, start
 from storage.proxy import Proxy
 
 T = TypeVar("T")
@@ -453,6 +453,27 @@ def test_a_disk_mounted_read_only_denies(sshd: Server, open_at: Open, small_disk
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(Denied, match="read-only"):
         open_at(sshd, str(small_disk / "repo")).create("one", [b"x"])
+
+
+@pytest.mark.parametrize(("distant", "allowed", "sessions"), [(0.0, 10, 4), (0.0, 2, 2), (60.0, 10, 1)])
+def test_uploads_to_a_distant_server_share_more_sessions(
+    tmp_path: Path, open_at: Open, monkeypatch: pytest.MonkeyPatch, distant: float, allowed: int, sessions: int
+) -> None:
+    reason = missing()
+    if reason:
+        pytest.skip(reason)
+    server = start(tmp_path / "far", options=[f"MaxSessions {allowed}", "LogLevel VERBOSE"])
+    try:
+        monkeypatch.setenv("HOME", str(server.home))
+        monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+        storage = open_at(server, str(server.root), timing=Timing(distant=distant))
+        content = os.urandom(2 * MIB)
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda number: storage.create(f"packs/{number}", [content]), range(40)))
+        assert server.log().count("Starting session: subsystem 'sftp'") == sessions
+        assert all(storage.read(entry.name) == content for entry in storage.list("packs"))
+    finally:
+        server.stop()
 
 
 def test_keys_are_exchanged_anew_without_harm(

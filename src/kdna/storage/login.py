@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import socket
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import cast
 
 import asyncssh
 
+from kdna import clock
 from kdna.errors import (
     HostKeyChanged,
     HostKeyUnknown,
@@ -23,6 +23,7 @@ from kdna.errors import (
 from kdna.storage.address import Address, parse_address
 from kdna.storage.keys import Offer, gather_keys
 from kdna.storage.known_hosts import SSH_PORT, KnownHosts, host_pattern
+from kdna.storage.link import Link, close_all
 
 _MOST_JUMPS = 8
 # AES-GCM runs in hardware nearly everywhere; the others follow for servers that lack it.
@@ -39,6 +40,7 @@ class Timing:
     missed: int = 3  # unanswered signs of life before the connection counts as lost
     reconnect: float = 60.0  # all attempts to get a lost connection back, together
     longest_pause: float = 8.0  # between two of those attempts
+    distant: float = 0.01  # a round trip from which uploads at the same time use SFTP sessions of their own
 
 
 class UnknownHostKey(HostKeyUnknown):
@@ -48,30 +50,6 @@ class UnknownHostKey(HostKeyUnknown):
         self.host, self.port, self.key, self.known = host, port, key, known
         self.key_type, self.fingerprint = key.get_algorithm(), key.get_fingerprint()
         super().__init__(f"the host key of {host_pattern(host, port)} is not known: {self.key_type} {self.fingerprint}")
-
-
-@dataclass
-class Link:
-    """A live connection: SSH to the server, through jump hosts perhaps, and an SFTP session on it."""
-
-    sftp: asyncssh.SFTPClient
-    connections: list[asyncssh.SSHClientConnection]  # the server's own is the last
-    authentication: str
-    number: int = 0  # 0 for the first, then counting: whether it is still the same connection
-
-    @property
-    def server(self) -> str:
-        """What the server calls itself: ``SSH-2.0-OpenSSH_9.2`` and the like."""
-        return str(self.connections[-1].get_extra_info("server_version", ""))
-
-    @property
-    def alive(self) -> bool:
-        """Whether nothing has closed it yet."""
-        return not any(connection.is_closed() for connection in self.connections)
-
-    async def close(self, patience: float = 1.0) -> None:
-        """End politely, but not later than after `patience` seconds."""
-        await _close(self.connections, patience)
 
 
 class _Owner(asyncssh.SSHClient):
@@ -104,14 +82,14 @@ async def log_in(address: Address, key_file: str | None, timing: Timing) -> Link
     route = _Route(timing)
     try:
         await _connect(route, address, key_file, None)
-        sftp = await asyncio.wait_for(_start_sftp(route.connections[-1], address), timing.connect)
+        sftp, round_trip = await asyncio.wait_for(_start_sftp(route.connections[-1], address), timing.connect)
     except asyncio.TimeoutError as error:
-        await _close(route.connections)
+        await close_all(route.connections)
         raise NoSftp(f"{address.host} did not start SFTP within {timing.connect:.0f} s") from error
     except BaseException:
-        await _close(route.connections)
+        await close_all(route.connections)
         raise
-    return Link(sftp, route.connections, route.authentication)
+    return Link(sftp, route.connections, route.authentication, distant=round_trip > timing.distant)
 
 
 @dataclass
@@ -122,16 +100,6 @@ class _Route:
     connections: list[asyncssh.SSHClientConnection] = field(default_factory=list)
     authentication: str = ""
     jumps: int = 0
-
-
-async def _close(connections: list[asyncssh.SSHClientConnection], patience: float = 1.0) -> None:
-    for connection in reversed(connections):
-        connection.close()
-    waiting = [connection.wait_closed() for connection in connections]
-    with contextlib.suppress(asyncio.TimeoutError, OSError, asyncssh.Error):
-        await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), patience)
-    for connection in connections:
-        connection.abort()
 
 
 async def _connect(
@@ -227,11 +195,15 @@ async def _jump(route: _Route, hops: str) -> asyncssh.SSHClientConnection | None
     return tunnel
 
 
-async def _start_sftp(connection: asyncssh.SSHClientConnection, address: Address) -> asyncssh.SFTPClient:
+async def _start_sftp(connection: asyncssh.SSHClientConnection, address: Address) -> tuple[asyncssh.SFTPClient, float]:
+    """An SFTP session, and the seconds that its first request took."""
     try:
-        return await connection.start_sftp_client()
+        sftp = await connection.start_sftp_client()
+        began = clock.SYSTEM.monotonic()
+        await sftp.realpath(".")
     except (asyncssh.Error, OSError) as error:
         raise NoSftp(f"{address.host} accepts the login but does not offer SFTP ({error})") from error
+    return sftp, clock.SYSTEM.monotonic() - began
 
 
 def _explained(

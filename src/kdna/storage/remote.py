@@ -12,7 +12,7 @@ import asyncssh
 
 from kdna.errors import Denied, Exists, Missing, StorageError
 from kdna.storage.base import Entry, Space
-from kdna.storage.login import Link
+from kdna.storage.link import Link
 from kdna.storage.names import TEMPORARY, is_name, temporary_name
 from kdna.storage.sftp_answers import above, exists, explained, is_folder, room
 from kdna.storage.ssh import LOST
@@ -50,28 +50,35 @@ class RemoteFolder:
 
     async def create(self, name: str, parts: Sequence[bytes | memoryview], link: Link, again: bool) -> None:
         """Store under `name`, made of `parts`."""
-        size = sum(memoryview(part).nbytes for part in parts)
-        temporary = temporary_name()
-        try:
-            if not (again and await self._is_ours(link.sftp, name, parts, size)):
-                await self._write_temporary(link.sftp, temporary, parts)
-                await self._publish(link.sftp, temporary, name)
-        except LOST:
-            raise
-        except asyncssh.SFTPError as error:
-            failure = await self._why_not_created(link, error, name, size)
-            await self._discard(link.sftp, temporary)
-            # The server may have finished our earlier try only now, after we had looked.
-            if not (again and isinstance(failure, Exists) and await self._is_ours(link.sftp, name, parts, size)):
-                raise failure from error
+        async with link.lane() as sftp:
+            await self._create(sftp, name, parts, again)
         self._touched.add(above(self._path(name)))
         self._unsynced.add(name)
 
-    async def _why_not_created(self, link: Link, error: asyncssh.SFTPError, name: str, size: int) -> StorageError:
+    async def _create(
+        self, sftp: asyncssh.SFTPClient, name: str, parts: Sequence[bytes | memoryview], again: bool
+    ) -> None:
+        temporary, size = temporary_name(), sum(memoryview(part).nbytes for part in parts)
+        try:
+            if not (again and await self._is_ours(sftp, name, parts, size)):
+                await self._write_temporary(sftp, temporary, parts)
+                await self._publish(sftp, temporary, name)
+        except LOST:
+            raise
+        except asyncssh.SFTPError as error:
+            failure = await self._why_not_created(sftp, error, name, size)
+            await self._discard(sftp, temporary)
+            # The server may have finished our earlier try only now, after we had looked.
+            if not (again and isinstance(failure, Exists) and await self._is_ours(sftp, name, parts, size)):
+                raise failure from error
+
+    async def _why_not_created(
+        self, sftp: asyncssh.SFTPClient, error: asyncssh.SFTPError, name: str, size: int
+    ) -> StorageError:
         """What to tell, found out while the temporary object still takes its room."""
-        if isinstance(error, asyncssh.SFTPFailure) and await exists(link.sftp, self._path(name)):
+        if isinstance(error, asyncssh.SFTPFailure) and await exists(sftp, self._path(name)):
             return Exists(f"object {self._shown(name)} exists already")
-        failure = await explained(link.sftp, error, self._shown(name), self._root, size)
+        failure = await explained(sftp, error, self._shown(name), self._root, size)
         if isinstance(failure, Missing):
             return StorageError(f"{self._location} vanished while {name} was written there")
         return failure

@@ -23,7 +23,8 @@ from kdna.errors import (
     Unreachable,
 )
 from kdna.storage.address import Address
-from kdna.storage.login import Link, Timing, UnknownHostKey, log_in
+from kdna.storage.link import Link
+from kdna.storage.login import Timing, UnknownHostKey, log_in
 
 T = TypeVar("T")
 AskHostKey = Callable[[str, int, str, str], bool]  # host, port, key type, SHA-256 fingerprint -> trust it?
@@ -135,6 +136,8 @@ class SshConnection:
             except LOST:
                 await self._forget(link)
                 again = True
+            except StorageError:
+                raise  # the server has answered
             except Exception:
                 if link.alive:
                     raise
