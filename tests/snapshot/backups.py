@@ -16,6 +16,8 @@ from kdna.snapshot.manifest import Client as Maker
 from kdna.snapshot.manifest import Manifest, Stats, decode_manifest, encode_manifest
 from kdna.snapshot.restore import Changes, RestoreOptions, restore, survey
 from kdna.snapshot.save import SaveOptions, save
+from kdna.snapshot.store import Store
+from kdna.snapshot.walk import find_node
 from kdna.storage.base import Storage
 
 SECRET = bytes(range(32))
@@ -41,6 +43,7 @@ class Client:
     cache: Path
     secret: bytes | None = SECRET
     now: Callable[[], int] = field(default=SYSTEM.now_ns)
+    through: Callable[[Store], Store] = field(default=lambda session: session)  # what saves put blobs through
 
     def repository(self) -> Repository:
         """The repository, made when it is not there yet."""
@@ -58,7 +61,7 @@ class Client:
         with repository.session(reader, {"host": "h"}) as session:
             earlier = [m for _, m in self._manifests(repository) if m.source == path]
             parent = max(earlier, key=lambda m: m.began, default=None)
-            saved = save(session, reader, path, parent, options or SaveOptions(), counts, sink)
+            saved = save(self.through(session), reader, path, parent, options or SaveOptions(), counts, sink)
 
             def manifest(sent: int) -> bytes:
                 return encode_manifest(
@@ -103,12 +106,13 @@ class Client:
         manifest = dict(self._manifests(repository))[sid]
         return repository, reader, manifest
 
-    def restore(self, sid: str, target: Path, options: RestoreOptions | None = None) -> Done:
-        """Restore a whole backup so that its root becomes `target`."""
+    def restore(self, sid: str, target: Path, options: RestoreOptions | None = None, below: bytes = b"") -> Done:
+        """Restore a backup, or what it has at the path `below`, so that this becomes `target`."""
         repository, reader, manifest = self.opened(sid)
         counts, sink = Counts(), Silent()
+        root = find_node(reader, manifest.root, below)
         try:
-            restore(reader, manifest, manifest.root, os.fsencode(target), options or RestoreOptions(), counts, sink)
+            restore(reader, manifest, root, os.fsencode(target), options or RestoreOptions(), counts, sink)
         finally:
             repository.close()
         return Done(counts, sink.warnings, sink.notices, sid, 0, reader.bytes_received)
