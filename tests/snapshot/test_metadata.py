@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,7 @@ from trees import (
     build_long,
     describe,
     differences,
-    remove,
+    scratch,
     trees,
     walk,
 )
@@ -145,13 +145,10 @@ def make_special(source: disk.Folder, target: disk.Folder, name: bytes, status: 
 
 def copied(spec: Folder) -> list[str]:
     """Build a tree in a folder of our own, copy it, and say what differs."""
-    place = Path(tempfile.mkdtemp())
-    try:
+    with scratch() as place:
         build(place / "source", spec)
         lost = copy(place / "source", place / "target")
         return [str(one) for one in lost] + differences(describe(place / "source"), describe(place / "target"))
-    finally:
-        remove(place)
 
 
 @linux
@@ -176,17 +173,13 @@ def test_an_ordinary_user_copies_a_tree_with_all_that_is_theirs(ordinary: Ordina
 
 
 @pytest.mark.parametrize("make", [build_deep, build_long])
-def test_depth_and_length_of_paths_do_not_matter(make, tmp_path: Path) -> None:
-    source, target = tmp_path / "source", tmp_path / "target"
-    try:
-        make(source)
+def test_depth_and_length_of_paths_do_not_matter(make: Callable[[Path], None]) -> None:
+    with scratch() as place:
+        make(place / "source")
         before = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
-        assert copy(source, target) == []
-        assert differences(describe(source), describe(target)) == []
+        assert copy(place / "source", place / "target") == []
+        assert differences(describe(place / "source"), describe(place / "target")) == []
         assert not before or len(os.listdir("/proc/self/fd")) == before
-    finally:
-        remove(source)
-        remove(target)
 
 
 # the order in which attributes are set, and what undoes what
@@ -468,6 +461,19 @@ def test_reading_leaves_no_trace(tmp_path: Path, folder: disk.Folder) -> None:
     os.read(fd, 4)
     os.close(fd)
     assert os.stat(path).st_atime_ns == 10**18
+
+
+def test_what_belongs_to_somebody_else_is_read_too(ordinary: Ordinary) -> None:
+    assert ordinary.call(_read_foreign, b"/etc", b"passwd")
+
+
+def _read_foreign(place: bytes, name: bytes) -> bytes:
+    folder = disk.open_folder(disk.open_root(b"/"), place[1:])
+    fd = disk.open_file(folder, name)
+    try:
+        return os.read(fd, 1)
+    finally:
+        os.close(fd)
 
 
 def test_names_are_bytes_in_order(tmp_path: Path, folder: disk.Folder) -> None:

@@ -15,6 +15,7 @@ import random
 import stat
 import struct
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from hypothesis import strategies as st
 
 KIB, MIB = 1024, 1024 * 1024
 GRAIN = 64 * KIB  # holes are compared as coarsely as this, since file systems differ in how finely they keep them
+SPARSE = 40_000  # bytes of holes that are noticed; a block of attributes may count as one of data
 CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)  # cap_net_bind_service, effective
 XATTRS: TypeAlias = tuple[tuple[bytes, bytes], ...]
 
@@ -371,6 +373,16 @@ def build_long(root: Path, length: int = 6000) -> None:
     build_chain(root, [b"%d" % (number % 10) * 250 for number in range(length // 251 + 1)])
 
 
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for trees that pytest, which cleans up its own by recursion, could not remove."""
+    place = Path(tempfile.mkdtemp(prefix="kdna-test-"))
+    try:
+        yield place
+    finally:
+        remove(place)
+
+
 def remove(root: Path) -> None:
     """Take a tree away, however deep."""
     if not os.path.lexists(root):
@@ -417,7 +429,7 @@ class Record(NamedTuple):
     xattrs: XATTRS
     size: int = 0  # of a file
     digest: str = ""  # of its data; zeros and holes alike
-    data: tuple[tuple[int, int], ...] = ()  # where it is no hole, in whole grains
+    data: tuple[tuple[int, int], ...] | None = None  # (start, end) in whole grains, for a file with noticeable holes
     target: bytes = b""
     device: int = 0
     link: bytes | None = None  # the first path of a file that has several in this tree
@@ -491,7 +503,9 @@ def _record(folder: int, name: bytes, status: os.stat_result) -> Record:
     fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
     try:
         data = _grains(fd, status.st_size)
-        return record._replace(size=status.st_size, digest=_digest(fd, data), data=tuple(data))
+        sparse = status.st_size - status.st_blocks * 512 >= SPARSE
+        digest = _digest(fd, data)
+        return record._replace(size=status.st_size, digest=digest, data=tuple(data) if sparse else None)
     finally:
         os.close(fd)
 
