@@ -6,6 +6,7 @@ errors) to stderr. A reader that goes away, as `head` does, is no reason to stop
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -56,10 +57,11 @@ def say_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Iter
         table.add_column(column, justify=flush, overflow="fold")  # type: ignore[arg-type]  # one of two literals
     for row in rows:
         table.add_row(*(Text(visible(cell)) for cell in row))
-    console = Console(file=sys.stdout, force_terminal=terminal, width=None if terminal else _WIDE, highlight=False)
-    with console.capture() as captured:
-        console.print(table)
-    say("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    drawn = io.StringIO()
+    width = None if terminal else _WIDE
+    console = Console(file=drawn, force_terminal=terminal, width=width, highlight=False, legacy_windows=False)
+    console.print(table)
+    say("\n".join(line.rstrip() for line in drawn.getvalue().splitlines()))
 
 
 def say_summary(head: str, *details: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import sys
 
 import click
@@ -9,6 +10,9 @@ import click
 from kdna.cli.output import on_terminal, tell
 from kdna.cli.text import visible
 from kdna.errors import Declined
+
+_YES = {"y", "yes"}
+_NO = {"", "n", "no"}
 
 
 def interactive() -> bool:
@@ -46,7 +50,23 @@ def passphrase(what: str) -> str:
 
 
 def _ask(question: str) -> bool:
-    try:
-        return click.confirm(visible(question), err=True)
-    except click.Abort:  # the end of the input
-        raise Declined("the question was not answered") from None
+    """Yes or no; an empty line means no. Raises `Declined` at the end of the input."""
+    while True:
+        click.echo(f"{visible(question)} [y/N] ", nl=False, err=True)
+        answer = _line()
+        if not answer:
+            tell("")
+            raise Declined("the question was not answered")
+        word = answer.strip().lower()
+        if word in _YES or word in _NO:
+            return word in _YES
+        tell("Please answer y or n.")
+
+
+def _line() -> str:
+    """A line from the terminal; "" at its end. Waits in short steps, between which a Ctrl-C is always noticed."""
+    stdin = sys.stdin
+    if sys.platform != "win32":
+        while not select.select([stdin], [], [], 0.2)[0]:
+            pass
+    return stdin.readline()

@@ -1,0 +1,276 @@
+"""How the program begins and ends: help, signals, pipes, closed streams, mistakes of its own, what a terminal shows."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from program import COMMAND, ESCAPES, Outcome, Terminal, done, finish, run, start, tree
+
+from kdna.cli.main import GROUPS, kdna
+from sshd import Server
+
+HEAVY = ("asyncssh", "cryptography", "msgspec", "blake3", "rich", "backports", "pyfastcdc", "sqlite3", "pathspec")
+posix = pytest.mark.skipif(os.name != "posix", reason="signals and terminals as POSIX has them")
+
+
+@pytest.fixture
+def big(tmp_path: Path) -> Path:
+    """A folder that takes some seconds to back up."""
+    folder = tmp_path / "big"
+    folder.mkdir()
+    block = os.urandom(1 << 20)
+    for number in range(200):
+        with open(folder / f"f{number}", "wb") as file:
+            file.write(number.to_bytes(8, "big"))
+            file.write(block)
+    return folder
+
+
+def wait_for(path: Path, pattern: str) -> None:
+    deadline = time.monotonic() + 20
+    while not list(path.glob(pattern)):
+        assert time.monotonic() < deadline, f"{pattern} did not appear"
+        time.sleep(0.005)
+
+
+# beginning
+
+
+@pytest.mark.parametrize("command", ["", "server", "backup", "backup add", "server add", "encrypt status"])
+def test_help_loads_nothing_heavy(command: str) -> None:
+    arguments = [*command.split(), "--help"]
+    script = f"import sys; sys.argv[1:] = {arguments!r}\nfrom kdna.cli.main import kdna\ntry: kdna.main()\n"
+    script += f"except SystemExit: print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
+    outcome = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert outcome.stderr.strip() == "[]"
+    assert outcome.stdout.startswith(f"Usage: {' '.join(['kdna', *command.split()])} ")
+
+
+def test_help_says_of_a_group_what_the_group_says_of_itself() -> None:
+    for name, (_, line) in GROUPS.items():
+        group = kdna.get_command(None, name)  # type: ignore[attr-defined]  # a click.Group, behind click's decorator
+        assert group.help == line
+    text = done("--help").out
+    assert all(name in text and line in text for name, (_, line) in GROUPS.items())
+
+
+def test_version() -> None:
+    assert done("--version").out.startswith("kdna ")
+
+
+@pytest.mark.parametrize("command", ["nonsense", "backup nonsense", "--nonsense", "backup list --nonsense"])
+def test_a_wrong_command_line_is_answered_in_two_lines(command: str) -> None:
+    outcome = run(*command.split())
+    assert (outcome.code, outcome.out) == (2, "")
+    assert [line.split(":")[0] for line in outcome.err.splitlines()] == ["Error", "Hint"]
+    error = json.loads(run(*command.split(), "--json").err)
+    assert (error["type"], error["exit_code"]) == ("error", 2)
+
+
+def test_common_options_stand_anywhere(nas: Path) -> None:
+    lines = ("--json server list", "server --json list", "server list --json")
+    answers = [done(*line.split()).answer for line in lines]
+    assert answers[0] == answers[1] == answers[2]
+
+
+# pipes and streams
+
+
+def test_a_reader_that_goes_away_does_not_stop_a_backup(nas: Path, big: Path) -> None:
+    process = start("backup", "add", "papers", big, "t", "--json")
+    assert process.stdout
+    process.stdout.close()
+    process.stdout = None
+    assert finish(process) == Outcome(0, "", "")
+    assert len(done("backup", "list", "--json").answer["backups"]) == 1
+
+
+def test_a_list_can_be_cut_short(nas: Path, docs: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    process = start("server", "list", stdout=write)
+    os.close(write)
+    outcome = finish(process)
+    assert (outcome.code, outcome.err) == (0, "")
+
+
+@posix
+def test_closed_streams_are_no_trouble(nas: Path, docs: Path) -> None:
+    words = " ".join(COMMAND)
+    for number, redirection in enumerate(("<&-", ">&-", "2>&-", "<&- >&- 2>&-")):
+        line = f"{words} backup add papers '{docs}' t{number} {redirection}"
+        assert subprocess.run(["sh", "-c", line], check=False).returncode == 0
+    line = f"{words} backup restore -t papers:t0 <&-"
+    (docs / "a.txt").write_text("changed")
+    outcome = subprocess.run(["sh", "-c", line], check=False, capture_output=True, text=True)
+    assert outcome.returncode == 1
+    assert "--yes" in outcome.stderr
+
+
+@posix
+def test_an_output_that_is_full_is_said(nas: Path) -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    with open("/dev/full", "w") as full:
+        outcome = finish(start("server", "list", stdout=full))
+    assert outcome.code == 1
+    assert "the output cannot be written" in outcome.error
+
+
+def test_a_pipe_gets_no_colours_and_no_cursor_movement(nas: Path, docs: Path) -> None:
+    finish(start("backup", "add", "papers", docs, "t"))
+    for words in (["backup", "list"], ["server", "list"], ["server", "status", "nas"], ["--help"]):
+        outcome = finish(start(*words))
+        assert not ESCAPES.search(outcome.out + outcome.err)
+
+
+def test_long_work_streams_json(nas: Path, big: Path) -> None:
+    outcome = finish(start("backup", "add", "papers", big, "t", "--json"))
+    kinds = [line["type"] for line in outcome.lines]
+    assert kinds[-1] == "summary"
+    assert "notice" in kinds  # of the key
+    progress = [line for line in outcome.lines if line["type"] == "progress"]
+    assert all(line["files"] <= 200 for line in progress)
+
+
+# signals
+
+
+@posix
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_a_backup_at_once_and_loses_nothing(
+    nas: Path, first: str, big: Path, tmp_path: Path, number: int, code: int
+) -> None:
+    process = start("backup", "add", "papers", big, "t")
+    wait_for(nas / "kdna/encrypted/sessions", "*")
+    time.sleep(0.3)
+    began = time.monotonic()
+    process.send_signal(number)
+    outcome = finish(process)
+    assert time.monotonic() - began < 1.5  # a second, and room for a busy machine
+    assert outcome.code == code, outcome
+    assert outcome.err.splitlines()[-2:] == [
+        "Error: interrupted",
+        "Hint: Earlier backups are untouched; what was sent already is reused by the next run.",
+    ]
+    assert "Traceback" not in outcome.err
+    assert [b["snapshot"] for b in done("backup", "list", "--json").answer["backups"]] == [first]
+    again = done("backup", "add", "papers", big, "t", "--json").answer
+    assert again["files"] == 200
+    assert not list((nas / "kdna/encrypted/sessions").iterdir())
+
+
+@posix
+def test_a_signal_ends_a_backup_to_a_server_that_does_not_answer(own_sshd: Server, big: Path) -> None:
+    done("server", "add", "-ad", own_sshd.address, "-a", "box", "-r", str(own_sshd.root))
+    process = start("backup", "add", "papers", big, "t")
+    wait_for(own_sshd.root / "kdna/encrypted/sessions", "*")
+    children = Path(f"/proc/{own_sshd.pid}/task/{own_sshd.pid}/children").read_text().split()
+    everybody = [int(child) for child in children]
+    for child in list(everybody):
+        everybody += map(int, Path(f"/proc/{child}/task/{child}/children").read_text().split())
+    for pid in everybody:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        time.sleep(0.3)
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        outcome = finish(process)
+        assert time.monotonic() - began < 1.5
+    finally:
+        for pid in everybody:
+            os.kill(pid, signal.SIGCONT)
+    assert outcome.code == 130
+    assert outcome.error == "Error: interrupted"
+
+
+@posix
+def test_a_killed_restore_goes_on_where_it_was(nas: Path, big: Path, tmp_path: Path) -> None:
+    done("backup", "add", "papers", big, "t")
+    process = start("backup", "restore", "-t", "papers:t", tmp_path / "back")
+    wait_for(tmp_path, "back/big/f1*")
+    process.kill()
+    finish(process)
+    done("backup", "restore", "-t", "papers:t", tmp_path / "back")
+    assert tree(tmp_path / "back" / "big") == tree(big)
+
+
+@posix
+def test_what_nohup_ignores_stays_ignored(nas: Path, big: Path) -> None:
+    process = start(
+        "backup", "add", "papers", big, "t", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    )
+    wait_for(nas, "kdna/encrypted/sessions/*")
+    process.send_signal(signal.SIGHUP)
+    assert finish(process).code == 0
+
+
+@posix
+def test_ctrl_c_at_a_question(nas: Path, first: str) -> None:
+    terminal = Terminal("backup", "delete", "-t", "papers:first")
+    terminal.expect("[y/N]")
+    terminal.type("\x03")
+    assert terminal.wait() == 130
+    assert "Traceback" not in terminal.screen
+    assert len(done("backup", "list", "--json").answer["backups"]) == 1
+
+
+# mistakes of our own
+
+
+def test_a_mistake_of_ours_is_one_line_and_how_to_report_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("with a secret in it")
+
+    monkeypatch.setattr("kdna.actions.servers.create", broken)
+    outcome = run("server", "init")
+    assert outcome.code == 1
+    assert "RuntimeError in broken, line " in outcome.error
+    assert "--debug" in outcome.hint
+    assert "secret" not in outcome.err
+    assert "Traceback" not in outcome.err
+    assert "Traceback" in run("server", "init", "--debug").err
+
+
+# a terminal
+
+
+@posix
+def test_progress_is_seen_on_a_terminal_and_gone_at_the_end(nas: Path, big: Path) -> None:
+    terminal = Terminal("backup", "add", "papers", big, "t")
+    terminal.expect("MB/s")
+    terminal.expect("new, ")
+    assert terminal.wait() == 0
+    raw = terminal.raw.decode()
+    assert raw.count("\x1b[?25l") == raw.count("\x1b[?25h") > 0  # the cursor is back
+    last = terminal.screen[terminal.screen.rindex("papers:t is on nas") :]
+    assert "200 files (200 new, 0 changed, 0 unchanged)" in last
+    terminal = Terminal("-q", "backup", "add", "papers", big, "u")
+    assert terminal.wait() == 0
+    assert terminal.screen == ""
+
+
+@posix
+def test_no_color_is_respected(nas: Path, first: str) -> None:
+    terminal = Terminal("backup", "list", env={"NO_COLOR": "1"})
+    terminal.wait()
+    assert "papers" in terminal.screen
+    assert not any(f"\x1b[{colour}m" in terminal.raw.decode() for colour in range(30, 38))
+
+
+@posix
+def test_ctrl_c_on_a_terminal_shows_the_cursor_again(nas: Path, big: Path) -> None:
+    terminal = Terminal("backup", "add", "papers", big, "t")
+    terminal.expect("MB/s")
+    terminal.type("\x03")
+    assert terminal.wait() == 130
+    raw = terminal.raw.decode()
+    assert raw.rindex("\x1b[?25h") > raw.rindex("\x1b[?25l")
+    assert "Earlier backups are untouched" in terminal.screen
