@@ -424,3 +424,13 @@ def test_a_certificate_named_in_the_ssh_config_logs_in(own_sshd: Server, connect
         connect(own_sshd.address)
     ssh_config(own_sshd, f"Host *\n  IdentityFile {own_sshd.key}\n  CertificateFile {certificate}\n")
     assert connect(own_sshd.address).authentication == f"key file {own_sshd.key} with its certificate"
+
+
+def test_a_name_with_several_addresses_that_all_refuse_is_refused(sshd: Server, connect: Connect) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    both = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in ("127.0.0.1", "127.0.0.2")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
+        with pytest.raises(Unreachable, match="nothing listens on port"):
+            connect(f"two-homes.example:{port}")

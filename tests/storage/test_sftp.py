@@ -467,9 +467,9 @@ def test_uploads_to_a_distant_server_share_more_sessions(
         monkeypatch.setenv("HOME", str(server.home))
         monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
         storage = open_at(server, str(server.root), timing=Timing(distant=distant))
-        content = os.urandom(2 * MIB)
+        content = os.urandom(MIB)
         with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda number: storage.create(f"packs/{number}", [content]), range(40)))
+            list(pool.map(lambda number: storage.create(f"packs/{number}", [content]), range(24)))
         assert server.log().count("Starting session: subsystem 'sftp'") == sessions
         assert all(storage.read(entry.name) == content for entry in storage.list("packs"))
     finally:

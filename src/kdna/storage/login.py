@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import re
 import socket
 from dataclasses import dataclass, field
@@ -202,6 +204,9 @@ async def _start_sftp(connection: asyncssh.SSHClientConnection, address: Address
         began = clock.SYSTEM.monotonic()
         await sftp.realpath(".")
     except (asyncssh.Error, OSError) as error:
+        await asyncio.sleep(0)  # in which a connection that has just ended gets to know it
+        if connection.is_closed():
+            raise Unreachable(f"{address.host} ended the connection after the login: {error}") from error
         raise NoSftp(f"{address.host} accepts the login but does not offer SFTP ({error})") from error
     return sftp, clock.SYSTEM.monotonic() - began
 
@@ -234,9 +239,10 @@ def _explained(
         return _not_ssh(place, str(error))
     if isinstance(error, asyncssh.Error):
         return Unreachable(f"{place} ended the connection during the login: {error}")
-    if isinstance(error, ConnectionRefusedError) or "refused" in str(error).lower():
+    reasons = _reasons(error)
+    if reasons == {os.strerror(errno.ECONNREFUSED)}:
         return Unreachable(f"{place} refuses the connection: nothing listens on port {options.port}")
-    return Unreachable(f"no connection to {place}: {_reason(error)}")
+    return Unreachable(f"no connection to {place}: {', '.join(sorted(reasons))}")
 
 
 def _explained_host_key(error: Exception, owner: _Owner, known: KnownHosts, host: str, port: int) -> StorageError:
@@ -275,8 +281,7 @@ def _not_ssh(place: str, detail: str) -> Unreachable:
     )
 
 
-def _reason(error: Exception) -> str:
-    """The operating system's words, without the addresses that asyncio puts before them."""
-    if isinstance(error, OSError) and error.strerror:
-        return re.sub(r"^Connect call failed .*$", "no route, or refused", error.strerror)
-    return str(error) or type(error).__name__
+def _reasons(error: Exception) -> set[str]:
+    """The operating system's words; asyncio writes numbers and addresses, several where a name has several."""
+    codes = {int(code) for code in re.findall(r"\[(?:Errno|WinError) (\d+)\]", str(error))}
+    return {os.strerror(code) for code in codes} or {str(error) or type(error).__name__}

@@ -76,7 +76,7 @@ class RemoteFolder:
         self, sftp: asyncssh.SFTPClient, error: asyncssh.SFTPError, name: str, size: int
     ) -> StorageError:
         """What to tell, found out while the temporary object still takes its room."""
-        if isinstance(error, asyncssh.SFTPFailure) and await exists(sftp, self._path(name)):
+        if isinstance(error, asyncssh.SFTPFailure) and await self._exists(sftp, name):
             return Exists(f"object {self._shown(name)} exists already")
         failure = await explained(sftp, error, self._shown(name), self._root, size)
         if isinstance(failure, Missing):
@@ -92,11 +92,12 @@ class RemoteFolder:
         clients may want to create under one name, are compared.
         """
         try:
-            if (await sftp.stat(self._path(name))).size != size:
-                return False
-        except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
+            status = await self._answered(sftp, name, sftp.stat(self._path(name)))
+            if status.size != size or size > _COMPARED:
+                return status.size == size
+            return await self._answered(sftp, name, self._read_file(sftp, name, 0, size)) == b"".join(parts)
+        except Missing:
             return False
-        return size > _COMPARED or await self._read_file(sftp, name, 0, size) == b"".join(parts)
 
     async def _write_temporary(self, sftp: asyncssh.SFTPClient, name: str, parts: Sequence[bytes | memoryview]) -> None:
         open_it = partial(sftp.open, self._path(name), _NEW_FILE, _READ_ONLY, encoding=None, block_size=None)
@@ -153,7 +154,7 @@ class RemoteFolder:
 
     async def read(self, name: str, start: int, length: int | None, link: Link, _again: bool) -> bytes:
         """Bytes of an object; `Missing`."""
-        return await self._answered(link, name, self._read_file(link.sftp, name, start, length))
+        return await self._answered(link.sftp, name, self._read_file(link.sftp, name, start, length))
 
     async def _read_file(self, sftp: asyncssh.SFTPClient, name: str, start: int, length: int | None) -> bytes:
         file = await sftp.open(self._path(name), asyncssh.FXF_READ, encoding=None, block_size=None)
@@ -165,7 +166,7 @@ class RemoteFolder:
     async def _list_one(self, link: Link, folder: str, found: list[Entry], deeper: list[str]) -> None:
         """Add what lies in one folder: objects to `found`, folders to `deeper`."""
         try:
-            entries = await self._answered(link, folder, link.sftp.readdir(self._path(folder)))
+            entries = await self._answered(link.sftp, folder, link.sftp.readdir(self._path(folder)))
         except Missing:
             return
         for entry in entries:
@@ -180,7 +181,7 @@ class RemoteFolder:
 
     async def size(self, name: str, link: Link, _again: bool) -> int:
         """Bytes an object has; `Missing`."""
-        attrs = await self._answered(link, name, link.sftp.stat(self._path(name)))
+        attrs = await self._answered(link.sftp, name, link.sftp.stat(self._path(name)))
         if attrs.type == asyncssh.FILEXFER_TYPE_DIRECTORY:
             raise Missing(f"no object {self._shown(name)}")
         return attrs.size or 0
@@ -189,12 +190,12 @@ class RemoteFolder:
         """Consume `old`; `Missing`."""
         source, target = self._path(old), self._path(new)
         try:
-            await self._answered(link, old, self._move(link, source, target))
+            await self._answered(link.sftp, old, self._move(link, source, target))
         except Missing:
-            if await exists(link.sftp, source):
-                await self._answered(link, new, self._make_folder(link.sftp, above(target)))
-                await self._answered(link, old, self._move(link, source, target))
-            elif not (again and await exists(link.sftp, target)):
+            if await self._exists(link.sftp, old):
+                await self._answered(link.sftp, new, self._make_folder(link.sftp, above(target)))
+                await self._answered(link.sftp, old, self._move(link, source, target))
+            elif not (again and await self._exists(link.sftp, new)):
                 raise
         self._touched.update((above(source), above(target)))
         self._unsynced.discard(old)
@@ -216,7 +217,7 @@ class RemoteFolder:
     async def remove(self, name: str, link: Link, again: bool) -> None:
         """Take an object away; `Missing`."""
         try:
-            await self._answered(link, name, link.sftp.remove(self._path(name)))
+            await self._answered(link.sftp, name, link.sftp.remove(self._path(name)))
         except Missing:
             if not again:
                 raise
@@ -243,7 +244,7 @@ class RemoteFolder:
         self._synced_on = link.number
 
     async def _still_there(self, link: Link, name: str) -> None:
-        if not await self._answered(link, name, exists(link.sftp, self._path(name))):
+        if not await self._exists(link.sftp, name):
             raise StorageError(
                 f"the server has forgotten {name}, which it had confirmed: it was restarted meanwhile",
                 "Run the command again.",
@@ -290,14 +291,17 @@ class RemoteFolder:
                 raise
         self._touched.add(above(path))
 
-    async def _answered(self, link: Link, name: str, request: Coroutine[Any, Any, T]) -> T:
+    async def _exists(self, sftp: asyncssh.SFTPClient, name: str) -> bool:
+        return await self._answered(sftp, name, exists(sftp, self._path(name)))
+
+    async def _answered(self, sftp: asyncssh.SFTPClient, name: str, request: Coroutine[Any, Any, T]) -> T:
         """The result of a request, its refusal as a storage error."""
         try:
             return await request
         except LOST:
             raise
         except asyncssh.SFTPError as error:
-            raise await explained(link.sftp, error, self._shown(name), self._root) from error
+            raise await explained(sftp, error, self._shown(name), self._root) from error
 
     def _close_later(self, file: asyncssh.SFTPClientFile) -> None:
         """Close a handle without waiting for the answer, in which there is nothing to learn."""

@@ -13,15 +13,7 @@ from typing import Any, TypeVar
 import asyncssh
 
 from kdna import clock
-from kdna.errors import (
-    ConnectionLost,
-    HostKeyChanged,
-    HostKeyUnknown,
-    LoginRefused,
-    NoSftp,
-    StorageError,
-    Unreachable,
-)
+from kdna.errors import ConnectionLost, HostKeyUnknown, LoginRefused, StorageError, Unreachable
 from kdna.storage.address import Address
 from kdna.storage.link import Link
 from kdna.storage.login import Timing, UnknownHostKey, log_in
@@ -31,6 +23,8 @@ AskHostKey = Callable[[str, int, str, str], bool]  # host, port, key type, SHA-2
 Attempt = Callable[[Link, bool], Awaitable[T]]  # on which connection, and whether it is a repetition
 
 _MOST_LOSSES = 8  # of one verb: a server that drops us on every try of the same request will not change its mind
+_FIRST_PAUSE = 0.25  # seconds before the second try to reconnect; doubles from there
+_MOST_REFUSALS = 6  # of the login while reconnecting: some 15 seconds
 _JITTER = secrets.SystemRandom()
 
 # What asyncssh raises when the connection, not the request, failed.
@@ -162,26 +156,30 @@ class SshConnection:
             await link.close(patience=0)
 
     async def _reconnect(self) -> None:
-        """Try until it works or time is up; then everybody is told, now and later."""
-        deadline = clock.SYSTEM.monotonic() + self._timing.reconnect
-        pause = 0.25
+        """Try until it works or there is no hope; then everybody is told, now and later."""
         try:
-            while True:
-                try:
-                    self._link = await self._log_in()
-                    return
-                except (HostKeyChanged, HostKeyUnknown, LoginRefused, NoSftp) as error:
-                    self._given_up = error
-                    raise
-                except Unreachable as error:
-                    left = deadline - clock.SYSTEM.monotonic()
-                    if left <= pause:
-                        self._given_up = ConnectionLost(f"the connection was lost, and then: {error}")
-                        raise self._given_up from error
-                    await asyncio.sleep(pause * _JITTER.uniform(0.5, 1.0))
-                    pause = min(pause * 2, self._timing.longest_pause)
+            self._link = await self._log_in_again()
+        except StorageError as error:
+            self._given_up = error
+            raise
         finally:
             self._reconnecting = None
+
+    async def _log_in_again(self) -> Link:
+        deadline = clock.SYSTEM.monotonic() + self._timing.reconnect
+        pause, refusals = _FIRST_PAUSE, 0
+        while True:
+            try:
+                return await self._log_in()
+            except LoginRefused:
+                refusals += 1  # a machine that is still booting refuses everybody, but insisting looks like an attack
+                if refusals > _MOST_REFUSALS:
+                    raise
+            except Unreachable as error:
+                if clock.SYSTEM.monotonic() + pause >= deadline:
+                    raise ConnectionLost(f"the connection was lost, and then: {error}") from error
+            await asyncio.sleep(pause * _JITTER.uniform(0.5, 1.0))
+            pause = min(pause * 2, self._timing.longest_pause)
 
 
 class _LoopThread:
