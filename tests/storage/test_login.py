@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from kdna.errors import HostKeyChanged, HostKeyUnknown, KdnaError, LoginRefused, NoSftp, Unreachable
+from kdna.errors import HostKeyChanged, HostKeyUnknown, KdnaError, LoginRefused, NoSftp, StorageError, Unreachable
 from kdna.storage.address import parse_address
 from kdna.storage.login import Timing
 from kdna.storage.ssh import SshConnection
 from sshd import ADD, AGENT, KEYGEN, Server, make_key, start
 
-QUICK = Timing(connect=3, reconnect=3)
+QUICK = Timing(connect=10, reconnect=10)
 
 
 @pytest.fixture
@@ -102,6 +102,13 @@ def test_a_declined_host_key_is_unknown_and_not_remembered(own_sshd: Server, con
     with pytest.raises(HostKeyUnknown):
         connect(own_sshd.address, ask_host_key=lambda *_: False)
     assert known_hosts(own_sshd).read_text() == ""
+
+
+def test_a_host_key_that_cannot_be_remembered_is_an_error(own_sshd: Server, connect: Connect) -> None:
+    known_hosts(own_sshd).unlink()
+    known_hosts(own_sshd).mkdir()
+    with pytest.raises(StorageError, match="known_hosts"):
+        connect(own_sshd.address, ask_host_key=lambda *_: True)
 
 
 def test_a_changed_host_key_is_refused_and_never_asked_about(own_sshd: Server, connect: Connect) -> None:

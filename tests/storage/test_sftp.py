@@ -35,7 +35,7 @@ from storage.proxy import Proxy
 
 T = TypeVar("T")
 Open = Callable[..., SftpStorage]
-QUICK = Timing(connect=3, reconnect=3)
+QUICK = Timing(connect=10, reconnect=10)
 MIB = 1 << 20
 
 
@@ -232,6 +232,18 @@ def test_a_server_that_is_away_for_a_while_is_waited_for(own_sshd: Server, open_
     reading = in_thread(lambda: storage.read("one"))
     time.sleep(0.7)
     own_sshd.start()
+    assert reading.result(20) == b"x"
+
+
+def test_a_server_that_refuses_logins_while_it_boots_is_waited_for(own_sshd: Server, open_at: Open) -> None:
+    storage = open_at(own_sshd, str(own_sshd.root))
+    storage.create("one", [b"x"])
+    accepted = own_sshd.base / "authorized_keys"
+    accepted.rename(own_sshd.base / "away")
+    own_sshd.drop()
+    reading = in_thread(lambda: storage.read("one"))
+    soon(lambda: "Connection closed by authenticating user" in own_sshd.log())
+    (own_sshd.base / "away").rename(accepted)
     assert reading.result(20) == b"x"
 
 

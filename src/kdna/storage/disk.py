@@ -8,11 +8,14 @@ import os
 import stat
 import sys
 
+from kdna import clock
+
 _WINDOWS = sys.platform == "win32"
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 # What os.link answers where a file system has no hard links: exFAT, some network mounts, Android.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTSUP, errno.EMLINK, errno.EXDEV}
+_BUSY_TRIES, _BUSY_PAUSE = 20, 0.01  # seconds
 _CANNOT_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
@@ -46,6 +49,18 @@ def _move_with_claim(temporary: str, target: str) -> None:
         os.rename(temporary, target)
     finally:
         unlink(claim)
+
+
+def rename(source: str, target: str) -> None:
+    """Rename a file; of several that want the same source, one gets it and the others `FileNotFoundError`."""
+    for _ in range(_BUSY_TRIES if _WINDOWS else 0):
+        try:
+            os.replace(source, target)
+        except PermissionError:  # there a file that somebody else is just renaming or scanning is busy for a moment
+            clock.SYSTEM.sleep(_BUSY_PAUSE)
+        else:
+            return
+    os.replace(source, target)
 
 
 def unlink(path: str) -> None:

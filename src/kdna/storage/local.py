@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kdna.errors import Denied, Exists, Full, Missing, StorageError
 from kdna.storage.base import Entry, Space
-from kdna.storage.disk import NEW_FILE, flush_file, flush_folder, move_exclusively, unlink
+from kdna.storage.disk import NEW_FILE, flush_file, flush_folder, move_exclusively, rename, unlink
 from kdna.storage.names import TEMPORARY, check_folder, check_name, is_name, temporary_name
 
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -80,11 +80,11 @@ class LocalStorage:
         source, target = self._path(old), self._path(new)
         with _named(old):
             try:
-                os.replace(source, target)
+                rename(source, target)
             except FileNotFoundError:
                 os.stat(source, follow_symlinks=False)
                 self._make_folder(os.path.dirname(target))
-                os.replace(source, target)
+                rename(source, target)
         self._touch(os.path.dirname(source), os.path.dirname(target))
 
     def remove(self, name: str) -> None:

@@ -8,8 +8,8 @@ or trailing dots.
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 
 TEMPORARY = "tmp"  # folder of uploads that are not published yet; its content means nothing
 
@@ -42,4 +42,4 @@ def parent(name: str) -> str:
 
 def temporary_name() -> str:
     """A name under ``tmp/`` that nobody else chooses."""
-    return f"{TEMPORARY}/{secrets.token_hex(16)}"
+    return f"{TEMPORARY}/{os.urandom(16).hex()}"
