@@ -132,7 +132,9 @@ class HostKeyChanged(StorageError):
 class LoginRefused(StorageError):
     """The server accepts none of the keys offered."""
 
-    default_hint = "Check that 'ssh' logs in without a password, or name the key with 'kdna server update ALIAS -c KEYFILE'."
+    default_hint = (
+        "Check that 'ssh' logs in without a password, or name the key with 'kdna server update ALIAS -c KEYFILE'."
+    )
 
 
 class NoSftp(StorageError):
@@ -186,7 +188,9 @@ class NewerFormat(RepositoryError):
 class WrongKey(RepositoryError):
     """The key does not open this repository."""
 
-    default_hint = "Use the key file that made the repository: copy it to ~/.kdna/kdna.key, or name it with KDNA_KEY_FILE."
+    default_hint = (
+        "Use the key file that made the repository: copy it to ~/.kdna/kdna.key, or name it with KDNA_KEY_FILE."
+    )
 
 
 class Damaged(RepositoryError):

@@ -40,7 +40,7 @@ def test_one_line_sums_it_up_on_a_pipe(nas: Path, docs: Path) -> None:
     outcome = done("backup", "add", "papers", docs, "first")
     assert outcome.err == ""
     assert outcome.out.count("\n") == 1
-    assert "papers:first is on nas as " in outcome.out
+    assert "papers:first is on nas (snapshot " in outcome.out
     assert "3 files (3 new, 0 changed, 0 unchanged), 207 kB, 207 kB of it new" in outcome.out
     assert done("-q", "backup", "add", "papers", docs, "second").out == ""
 

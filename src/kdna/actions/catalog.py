@@ -56,10 +56,15 @@ class Backup:
         own = [tag for project, tag in self.names if project == self.project]
         return (*own, *(f"{project}:{tag}" for project, tag in self.names if project != self.project))
 
+    @property
+    def title(self) -> str:
+        """Its shortest name: project and tag, or where it has no tag any more, project and snapshot id."""
+        project, tag = self.names[0] if self.names else (self.project, self.sid[:12])
+        return f"{project}:{tag}"
+
     def __str__(self) -> str:
-        name = f"{self.names[0][0]}:{self.names[0][1]}" if self.names else self.project
         kind = "" if self.repository.encrypted else ", not encrypted"
-        return f"{name} of {self.source} on {self.server.alias}{kind} ({self.sid[:12]})"
+        return f"{self.title} of {self.source} on {self.server.alias}{kind} ({self.sid[:12]})"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,6 @@ def delete_backup(caller: Caller, reference: str, server: str | None, confirm: C
     """Delete the backup that is meant, if `confirm` agrees. Raises `NoSuchBackup`, `Ambiguous`, `Declined`."""
     with located(caller, parse_reference(reference), server) as backup:
         if not confirm(backup):
-            raise Declined("nothing was deleted")
+            raise Declined("not confirmed: nothing was deleted", "")
         backup.repository.forget(backup.sid)
         return backup

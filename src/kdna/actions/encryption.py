@@ -39,7 +39,7 @@ def switch_encryption(
     if not affected:
         return []
     if not confirm(affected):
-        raise Declined("encryption stays as it is")
+        raise Declined("not confirmed: encryption stays as it is", "")
     with edit(caller.home) as document:
         local = local_server(caller, document)
         for server in _meant(caller, document, name):

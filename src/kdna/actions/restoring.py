@@ -86,7 +86,7 @@ def restore_backup(
             plan = RestorePlan(backup, os.fsdecode(target), survey(reader, root, target, options, sink))
         if not request.dry_run:
             if plan and (plan.changes.new or plan.changes.replaced) and not confirm(plan):
-                raise Declined("the restore was not confirmed")
+                raise Declined("not confirmed: nothing was restored", "")
             if not (sub_path or request.includes or request.excludes):
                 counts.files_total, counts.bytes_total = manifest.stats.files, manifest.stats.bytes
             counts.phase = "restoring"

@@ -145,7 +145,7 @@ def restore(settings: Settings, /, yes: bool, accept_new_host_key: bool, **chose
         result = restore_backup(
             doing.caller,
             RestoreRequest(**chosen),
-            lambda plan: doing.confirm(_plan_line(plan), "Go on?", yes),
+            lambda plan: doing.confirm(_plan(plan), "Go on?", yes),
             counts,
         )
     if settings.json:
@@ -168,7 +168,7 @@ def delete(settings: Settings, /, reference: str, server: str | None, yes: bool,
 
     with work(settings, None, accept_new_host_key) as doing:
         backup = delete_backup(
-            doing.caller, reference, server, lambda b: doing.confirm(_delete_line(b), "Delete it?", yes)
+            doing.caller, reference, server, lambda b: doing.confirm(_deletion(b), "Delete it?", yes)
         )
     if settings.json:
         say_json({"deleted": _as_dict(backup)})
@@ -188,7 +188,7 @@ def _say_saved(result: SaveResult) -> None:
         say_summary(f"{name} would be made on {result.server}", files, new, *failed, "nothing was stored")
     else:
         sent = f"{size(result.sent)} sent, in {duration(result.seconds)}"
-        say_summary(f"{name} is on {result.server} as {result.snapshot[:12]}", files, f"{new}, {sent}", *failed)
+        say_summary(f"{name} is on {result.server} (snapshot {result.snapshot[:12]})", files, f"{new}, {sent}", *failed)
 
 
 def _save_as_dict(result: SaveResult) -> dict[str, Any]:
@@ -243,27 +243,26 @@ def _as_dict(backup: Backup) -> dict[str, Any]:
     }
 
 
-def _plan_line(plan: RestorePlan) -> str:
-    """What a restore would change."""
+def _plan(plan: RestorePlan) -> list[str]:
+    """What a restore would do, and the files it would change."""
     changes = plan.changes
-    parts = [f"{changes.new:,} new"]
     first = f" (the first: {changes.first_replaced})" if changes.first_replaced else ""
-    parts.append(f"{changes.replaced:,} replaced{first}")
-    parts.append(f"{changes.same:,} as they are")
+    parts = [f"{changes.new:,} new", f"{changes.replaced:,} replaced{first}", f"{changes.same:,} as they are"]
     if changes.kept:
         parts.append(f"{changes.kept:,} kept although they differ")
-    return f"Restoring {plan.backup} to {plan.target} means for the files there: {', '.join(parts)}"
+    when = moment(plan.backup.manifest.began)
+    return [f"Restoring {plan.backup.title}, made {when}, to {plan.target}", ", ".join(parts)]
 
 
 def _say_restored(result: RestoreResult) -> None:
     """The summary of a restore."""
     if result.dry_run and result.plan:
-        say_summary(visible(_plan_line(result.plan)), "nothing was changed")
+        say_summary(*map(visible, _plan(result.plan)), "nothing was changed")
         return
     counts = result.counts
     failed = [f"NOT restored, see above: {counts.failed:,}"] if counts.failed else []
     say_summary(
-        f"{visible(str(result.backup))} is restored to {visible(result.target)}",
+        f"{visible(result.backup.title)} is restored to {visible(result.target)}",
         f"{plural(counts.files, 'file')} ({counts.unchanged:,} were there already), {size(counts.bytes)}",
         f"{size(result.received)} received, in {duration(result.seconds)}",
         *failed,
@@ -292,8 +291,7 @@ def _restore_as_dict(result: RestoreResult) -> dict[str, Any]:
     }
 
 
-def _delete_line(backup: Backup) -> str:
+def _deletion(backup: Backup) -> list[str]:
     """What would be deleted."""
-    stats = backup.manifest.stats
-    when = moment(backup.manifest.began)
-    return f"Deleting {backup}, made {when}, with {plural(stats.files, 'file')}, {size(stats.bytes)}"
+    stats, when = backup.manifest.stats, moment(backup.manifest.began)
+    return [f"Deleting {backup}", f"made {when}, with {plural(stats.files, 'file')}, {size(stats.bytes)}"]

@@ -89,8 +89,8 @@ def _switch(settings: Settings, on: bool, server: str | None, yes: bool) -> None
 
     def confirm(affected: list[Server]) -> bool:
         names = ", ".join(s.alias for s in affected)
-        plan = f"Without encryption everybody who can read the server sees names and contents of new backups ({names})"
-        return doing.confirm(plan, "Stop encrypting them?", yes)
+        meaning = "everybody who can read there will see names and contents of new backups"
+        return doing.confirm([f"Not encrypting on {names}", meaning], "Stop encrypting?", yes)
 
     with work(settings) as doing:
         changed = switch_encryption(doing.caller, on, server, confirm)

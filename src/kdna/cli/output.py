@@ -9,7 +9,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import sys
+import textwrap
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
@@ -85,6 +87,14 @@ def on_terminal(stream: TextIO | None) -> bool:
         return stream is not None and stream.isatty()
     except ValueError:  # closed
         return False
+
+
+def wrapped(text: str) -> str:
+    """Prose for stderr: broken between words on a terminal, one line on a pipe."""
+    if not on_terminal(sys.stderr):
+        return text
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(text, max(width - 1, 40), break_long_words=False, break_on_hyphens=False)
 
 
 def _write(stream: TextIO | None, text: str) -> None:

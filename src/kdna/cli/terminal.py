@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -20,13 +21,14 @@ def interactive() -> bool:
     return on_terminal(sys.stdin) and on_terminal(sys.stderr)
 
 
-def confirm(plan: str, question: str, answered: bool) -> bool:
+def confirm(plan: Sequence[str], question: str, answered: bool) -> bool:
     """Show a plan and ask; yes when `answered` by --yes. Raises `Declined` where nobody can be asked."""
     if answered:
         return True
     if not interactive():
-        raise Declined(f"{plan}: this needs a yes, and there is no terminal to ask on", "Repeat with --yes.")
-    tell(visible(plan))
+        needed = f"{plan[0]} needs a yes, and there is no terminal to ask on"
+        raise Declined(": ".join((needed, *plan[1:])), "Repeat with --yes.")
+    tell("\n  ".join(map(visible, plan)))
     return _ask(question)
 
 

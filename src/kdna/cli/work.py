@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ class Work:
     caller: Caller
     report: Report
 
-    def confirm(self, plan: str, question: str, answered: bool) -> bool:
+    def confirm(self, plan: Sequence[str], question: str, answered: bool) -> bool:
         """Show a plan and ask, with the display out of the way."""
         with self.report.paused():
             return terminal.confirm(plan, question, answered)
