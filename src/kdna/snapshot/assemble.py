@@ -13,14 +13,15 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from kdna.errors import Damaged
+from kdna.errors import Damaged, Missing, TargetError
 from kdna.progress import Counts
 from kdna.repository.fetch import Opened, fetch
 from kdna.repository.lookup import Location
 from kdna.repository.reader import Reader
-from kdna.snapshot.node import Node
+from kdna.snapshot.attributes import Loss
+from kdna.snapshot.node import ID, Node
 from kdna.snapshot.places import Places
-from kdna.snapshot.target import Part, Target
+from kdna.snapshot.target import Piece, Target
 from kdna.snapshot.walk import Path, content_ids
 
 _BATCH = 16 * 1024  # blobs that are planned for together
@@ -32,8 +33,10 @@ Reporting = Callable[[Path], AbstractContextManager[None]]
 class _File:
     """A file that is being put together."""
 
-    part: Part
+    path: Path
     node: Node
+    places: Places
+    begun: bool = False  # there is something under its temporary name
     wanted: int = 0  # blobs still to come
     counted: bool = False  # all its blobs have been looked at
     failed: bool = False
@@ -57,7 +60,7 @@ class Assembler:
         target: Target,
         counts: Counts,
         reporting: Reporting,
-        finished: Callable[[Part, Node], None],
+        finished: Callable[[Path, list[Loss]], None],
     ) -> None:
         self._reader = reader
         self._target = target
@@ -66,7 +69,6 @@ class Assembler:
         self._finished = finished
         self._hash = reader.seal.hasher(tree=False)
         self._wants: list[_Want] = []
-        self._files: set[_File] = set()
 
     def matches(self, path: Path, node: Node) -> bool:
         """Whether a regular file with exactly the content of the node is at `path`. Raises OSError, `Damaged`."""
@@ -95,34 +97,35 @@ class Assembler:
 
     def add(self, path: Path, node: Node, older: os.stat_result | None) -> None:
         """Plan for a file; `older` is what has its place now. Raises OSError, `Damaged`, `TargetError`."""
-        file = _File(self._target.begin(path, node), node)
-        self._files.add(file)
+        file = _File(path, node, _places(node))
         old = self._target.open_file(path) if older and stat.S_ISREG(older.st_mode) and older.st_size else None
+        left = self._target.leftover(path) if len(node.content) > ID or _is_listed(node) else None
+        file.begun = left is not None
         try:
             for blob, at, location in self._blobs(node):
-                if not self._found_here(file, old, at, location, blob):
+                if not self._found_here(file, left, old, at, location, blob):
                     file.wanted += 1
                     self._wants.append(_Want(file, blob, at, location))
                     if len(self._wants) >= _BATCH:
                         self.flush()
-        except BaseException:
-            self._give_up(file)
-            raise
         finally:
-            if old is not None:
-                os.close(old)
+            for fd in (old, left):
+                if fd is not None:
+                    os.close(fd)
         file.counted = True
-        self._finish_if_due(file)
+        if not file.wanted and not file.failed:
+            self._put(file, 0, b"")
 
-    def _found_here(self, file: _File, old: int | None, at: int, location: Location, blob: bytes) -> bool:
-        """Whether a blob is in its place in the new file, or could be copied there from the old one."""
-        part = file.part
-        if part.found and self._holds(part.fd, part.places, at, location, blob):
+    def _found_here(
+        self, file: _File, left: int | None, old: int | None, at: int, location: Location, blob: bytes
+    ) -> bool:
+        """Whether a blob was left in its place by an earlier restore, or could be copied there from the old file."""
+        if left is not None and self._holds(left, file.places, at, location, blob):
             self._counts.bytes += location.length
             return True
-        if old is not None and self._holds(old, part.places, at, location, blob):
-            part.places.write(part.fd, at, part.places.read(old, at, location.length))
-            self._counts.bytes += location.length
+        if old is not None and self._holds(old, file.places, at, location, blob):
+            file.wanted += 1
+            self._put(file, at, file.places.read(old, at, location.length))
             return True
         return False
 
@@ -138,17 +141,27 @@ class Assembler:
                     self._write(want, opened)
 
     def _write(self, want: _Want, opened: Opened) -> None:
-        """Put one blob into its file."""
+        """Put one blob into its file; a file of which one can't be had is left out."""
         file = want.file
-        with self._reporting(file.part.path):
+        with self._reporting(file.path):
             try:
-                file.part.places.write(file.part.fd, want.at, self._data(want, opened))
-            except BaseException:
-                self._give_up(file)
+                self._put(file, want.at, self._data(want, opened))
+            except (OSError, Damaged, Missing, TargetError):
+                file.failed = True
+                self._target.drop(file.path)
                 raise
-            self._counts.bytes += want.location.length
-            file.wanted -= 1
-            self._finish_if_due(file)
+
+    def _put(self, file: _File, at: int, data: bytes) -> None:
+        """Write content that was wanted, or the end of a file of which nothing is wanted any more."""
+        file.wanted -= bool(data)
+        last = file.counted and not file.wanted
+        exact = not file.begun and last and len(data) == file.node.size
+        piece = Piece(at, data, file.places, not file.begun, last, exact)
+        losses = self._target.write(file.path, file.node, piece)
+        file.begun = True
+        self._counts.bytes += len(data)
+        if last:
+            self._finished(file.path, losses)
 
     def _data(self, want: _Want, opened: Opened) -> bytes:
         """A blob out of a fetched frame, or from wherever else it can be had. Raises `Damaged`."""
@@ -159,26 +172,10 @@ class Assembler:
                 return self._reader.blob(want.blob, tree=False)
         return self._reader.blob(want.blob, tree=False)
 
-    def _finish_if_due(self, file: _File) -> None:
-        if file.counted and not file.wanted:
-            self._files.discard(file)
-            self._finished(file.part, file.node)
-
-    def _give_up(self, file: _File) -> None:
-        """Leave a file out."""
-        file.failed = True
-        if file in self._files:
-            self._files.discard(file)
-            self._target.give_up(file.part, keep=False)
-
-    def close(self) -> None:
-        """Let go of incomplete files; they stay under their temporary names for the next try."""
-        for file in self._files:
-            self._target.give_up(file.part, keep=True)
-        self._files.clear()
-
 
 def _places(node: Node) -> Places:
     return Places(node.extra.extents if node.extra else None)
 
 
+def _is_listed(node: Node) -> bool:
+    return node.extra is not None and node.extra.listed

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from typing import TypeAlias
 
 from kdna.errors import TargetError
@@ -15,12 +13,20 @@ from kdna.snapshot import metadata
 Path: TypeAlias = tuple[bytes, ...]  # names from the root down; () is the root itself
 
 
-@dataclass
 class _Open:
-    """A folder that is open, and how many are using it."""
+    """A folder that is open, and how many are using it: each for as long as it is in the context."""
 
-    folder: metadata.Folder
-    users: int = 0
+    __slots__ = ("folder", "users")
+
+    def __init__(self, folder: metadata.Folder) -> None:
+        self.folder = folder
+        self.users = 0
+
+    def __enter__(self) -> metadata.Folder:
+        return self.folder
+
+    def __exit__(self, *_: object) -> None:
+        self.users -= 1
 
 
 class Folders:
@@ -30,27 +36,19 @@ class Folders:
         self._root = root
         self._most = max(most, 2)  # a folder and the one it is being opened from
         self._lock = threading.Lock()
+        self._top = _Open(root)
         self._open: OrderedDict[Path, _Open] = OrderedDict()  # the one used last at the end
 
-    @contextlib.contextmanager
-    def at(self, path: Path, create: bool = False) -> Iterator[metadata.Folder]:
+    def at(self, path: Path, create: bool = False) -> AbstractContextManager[metadata.Folder]:
         """The folder `path`, which stays open as long as this context lasts; with `create`, made where missing.
 
         Raises `OSError` where a component is missing, a symlink, or no folder, and `TargetError` where it
         has a name that this machine cannot have.
         """
-        if not path:
-            yield self._root
-            return
         with self._lock:
-            held = self._find(path, create)
+            held = self._find(path, create) if path else self._top
             held.users += 1
-        try:
-            yield held.folder
-        finally:
-            with self._lock:
-                held.users -= 1
-                self._shrink()
+        return held
 
     def forget(self, path: Path) -> None:
         """Close the folder `path` and all below it, because they are to be removed; nobody may be using them."""
@@ -63,6 +61,7 @@ class Folders:
         self.forget(())
 
     def _find(self, path: Path, create: bool) -> _Open:
+        self._shrink()
         if path not in self._open:
             above = path[:-1] if path[:-1] in self._open else self._nearest(path)
             self._open_from(above, path, create)

@@ -22,12 +22,12 @@ from kdna.progress import Counts, Sink
 from kdna.repository.reader import Reader
 from kdna.snapshot import metadata as disk
 from kdna.snapshot.assemble import Assembler
-from kdna.snapshot.attributes import Losses
+from kdna.snapshot.attributes import Loss, Losses
 from kdna.snapshot.manifest import Manifest
 from kdna.snapshot.metadata import Owners
 from kdna.snapshot.node import BLOCK, CHARACTER, FILE, FOLDER, Node
 from kdna.snapshot.select import Filter, Wanted
-from kdna.snapshot.target import Part, Target
+from kdna.snapshot.target import Target
 from kdna.snapshot.walk import Path, Step, Walk
 
 _FULL = {errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)}
@@ -147,13 +147,13 @@ class _Restorer:
         self._losses = Losses()
         self._assembler = Assembler(reader, target, counts, self._reporting, self._finished)
         self._folders: list[tuple[Path, Node]] = []  # to get their attributes at the end
+        self._new_folders: set[Path] = set()  # made by this restore, so that nothing but its own is in them
         self._firsts: dict[tuple[int, int], Path] = {}  # of the names of one file, the one restored first
         self._links: list[tuple[Path, Node]] = []
         self._left: set[Path] = set()  # files that could not be restored, or were kept as they are
 
     def close(self) -> None:
         """Let go of everything."""
-        self._assembler.close()
         self._target.close()
         self._losses.report(self._sink)
 
@@ -215,13 +215,14 @@ class _Restorer:
             return
         if there is not None and not _is_folder(there) and _keeps(there, node, self._options.overwrite):
             raise TargetError("is in the way of a folder and was kept; what is in the folder was left out")
-        self._target.make_folder(path)
+        if self._target.make_folder(path):
+            self._new_folders.add(path)
         self._folders.append((path, node))
         self._counts.folders += 1
         self._counts.current = _shown(path)
 
     def _file(self, path: Path, node: Node) -> None:
-        there = self._target.look(path)
+        there = None if path[:-1] in self._new_folders else self._target.look(path)
         if there is not None and _keeps(there, node, self._options.overwrite):
             self._left.add(path)
             return
@@ -242,9 +243,10 @@ class _Restorer:
         if node.extra and node.extra.link is not None:
             self._firsts[node.extra.link] = path
 
-    def _finished(self, part: Part, node: Node) -> None:
-        """Give a complete file its place."""
-        self._losses.add(_shown(part.path), self._target.finish(part, node))
+    def _finished(self, path: Path, losses: list[Loss]) -> None:
+        """Take note of a file that is in its place."""
+        if losses:
+            self._losses.add(_shown(path), losses)
         self._counts.files += 1
         self._counts.new += 1
 

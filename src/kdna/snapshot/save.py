@@ -24,9 +24,9 @@ import msgspec
 from kdna.errors import SourceError
 from kdna.progress import Counts, Sink
 from kdna.repository.reader import Reader
+from kdna.snapshot import metadata as disk
 from kdna.snapshot.content import Content, FileSaver
 from kdna.snapshot.manifest import Manifest
-from kdna.snapshot import metadata as disk
 from kdna.snapshot.node import (
     BLOCK,
     CHARACTER,

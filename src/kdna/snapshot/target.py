@@ -12,8 +12,7 @@ import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kdna.errors import Damaged, TargetError
 from kdna.snapshot import metadata as disk
@@ -35,14 +34,15 @@ _TYPES = {
 _ALL = 0o700
 
 
-@dataclass
-class Part:
-    """A file on its way to being complete, under its temporary name."""
+class Piece(NamedTuple):
+    """Some of the content of a file that is being made."""
 
-    path: Path
-    fd: int
+    at: int  # position in the content
+    data: bytes
     places: Places
-    found: bool  # an earlier restore left it, with some of its content
+    first: bool  # nothing was written before
+    last: bool  # everything else was
+    exact: bool  # the file is as long as its content when the last piece is written
 
 
 class Target:
@@ -81,10 +81,10 @@ class Target:
 
     # folders
 
-    def make_folder(self, path: Path) -> None:
-        """Have a folder at `path` that we may write to; anything else there gives way, a symlink to a folder too."""
+    def make_folder(self, path: Path) -> bool:
+        """Have a folder at `path` that we may write to; whatever else is there gives way. Tells whether it is new."""
         if not path:
-            return
+            return False
         with self._folders.at(path[:-1], create=True) as folder:
             name = path[-1]
             _check_name(name)
@@ -92,13 +92,15 @@ class Target:
                 status = disk.look(folder, name)
             except FileNotFoundError:
                 disk.make_folder(folder, name)
-                return
+                return True
             if not stat.S_ISDIR(status.st_mode):
                 disk.remove(folder, name)
                 disk.make_folder(folder, name)
+                return True
         if status.st_mode & _ALL != _ALL:
             with contextlib.suppress(OSError):  # not ours: what is to be made in it will say so
                 self._open_up(path, status)
+        return False
 
     def _open_up(self, path: Path, status: os.stat_result) -> None:
         """Let ourselves write to a folder of ours; its own permissions follow at the end."""
@@ -118,36 +120,43 @@ class Target:
 
     # files
 
-    def begin(self, path: Path, node: Node) -> Part:
-        """Open the temporary file for `path`: the one that an earlier restore left, or a new one."""
-        with self._folders.at(path[:-1], create=True) as folder:
-            _check_name(path[-1])
-            name, found = _temporary(path[-1]), False
-            try:
-                fd = disk.create_file(folder, name)
-            except FileExistsError:
-                fd, found = _reopen(folder, name), True
-        return Part(path, fd, Places(node.extra.extents if node.extra else None), found)
-
-    def finish(self, part: Part, node: Node) -> list[Loss]:
-        """Close a complete file and give it its name, in place of whatever has it."""
+    def leftover(self, path: Path) -> int | None:
+        """What an earlier restore left of the file for `path`, for reading; None when there is none of ours."""
         try:
-            if part.found or (node.extra and node.extra.extents is not None):
-                os.ftruncate(part.fd, node.size)
-            losses = disk.apply_to_file(part.fd, self._attributes(node))
-        finally:
-            os.close(part.fd)
-        with self._folders.at(part.path[:-1]) as folder:
-            _take_place(lambda name: disk.rename(folder, _temporary(part.path[-1]), name), folder, part.path[-1])
-        return losses
+            with self._folders.at(path[:-1]) as folder:
+                return _open_leftover(folder, temporary_name(path[-1]))
+        except OSError:
+            return None
 
-    def give_up(self, part: Part, keep: bool) -> None:
-        """Close an incomplete file; keep it for the next try, or take it away."""
-        with contextlib.suppress(OSError):
-            os.close(part.fd)
-        if not keep:
-            with contextlib.suppress(OSError), self._folders.at(part.path[:-1]) as folder:
-                disk.remove(folder, _temporary(part.path[-1]))
+    def write(self, path: Path, node: Node, piece: Piece) -> list[Loss]:
+        """Write a piece of the file for `path` under its temporary name.
+
+        The first piece makes the file unless it continues one, the last gives it its attributes and then its name, in
+        place of whatever has that. The file is not kept open, however many are in the making.
+        """
+        with self._folders.at(path[:-1], create=True) as folder:
+            name = temporary_name(path[-1])
+            if piece.first:
+                _check_name(path[-1])
+                fd = _create_over(folder, name)
+            else:
+                fd = disk.open_again(folder, name)
+            try:
+                piece.places.write(fd, piece.at, piece.data)
+                if not piece.last:
+                    return []
+                if not piece.exact:
+                    os.ftruncate(fd, node.size)
+                losses = disk.apply_to_file(fd, self._attributes(node))
+            finally:
+                os.close(fd)
+            _take_place(folder, name, path[-1])
+            return losses
+
+    def drop(self, path: Path) -> None:
+        """Take away what was written for `path` under its temporary name."""
+        with contextlib.suppress(OSError), self._folders.at(path[:-1]) as folder:
+            disk.remove(folder, temporary_name(path[-1]))
 
     def open_file(self, path: Path) -> int | None:
         """A regular file at `path`, for reading; None when there is none."""
@@ -210,17 +219,26 @@ def _check_name(name: bytes) -> None:
         raise Damaged(f"the name {problem}")
 
 
-def _temporary(name: bytes) -> bytes:
+def temporary_name(name: bytes) -> bytes:
+    """What a file is called until it is complete."""
     return b".kdna-%b.part" % hashlib.sha256(name).hexdigest()[:24].encode()
 
 
-def _reopen(folder: disk.Folder, name: bytes) -> int:
-    """What an earlier restore left under a temporary name, if it is certain that it is only that; else a new file."""
+def _create_over(folder: disk.Folder, name: bytes) -> int:
+    """Make a file, in place of what is there."""
+    try:
+        return disk.create_file(folder, name)
+    except FileExistsError:
+        _clear(folder, name)
+        return disk.create_file(folder, name)
+
+
+def _open_leftover(folder: disk.Folder, name: bytes) -> int | None:
+    """Open what an earlier restore left, if it is certain that it is only that."""
     status = disk.look(folder, name)
     if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and disk.is_own(status):
-        return disk.open_again(folder, name)
-    _clear(folder, name)
-    return disk.create_file(folder, name)
+        return disk.open_file(folder, name)
+    return None
 
 
 def _clear(folder: disk.Folder, name: bytes) -> None:
@@ -238,10 +256,10 @@ def _clear(folder: disk.Folder, name: bytes) -> None:
         raise TargetError("a folder that is not empty is in its place", "Move it away and restore again.") from None
 
 
-def _take_place(rename: Callable[[bytes], None], folder: disk.Folder, name: bytes) -> None:
-    """Rename onto `name`; an empty folder there gives way first."""
+def _take_place(folder: disk.Folder, temporary: bytes, name: bytes) -> None:
+    """Rename a complete file to `name`; an empty folder there gives way first."""
     try:
-        rename(name)
+        disk.rename(folder, temporary, name)
     except (IsADirectoryError, PermissionError, FileExistsError):
         _clear(folder, name)
-        rename(name)
+        disk.rename(folder, temporary, name)

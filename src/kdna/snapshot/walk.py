@@ -44,7 +44,7 @@ def content_ids(reader: Reader, node: Node) -> Iterator[bytes]:
 
 
 class Walk:
-    """Iterates over a root and all below it, folders before what is in them. `skip` leaves out the folder just given."""
+    """Iterates over a root and all below it, folders before what is in them. `skip` leaves out the last folder."""
 
     def __init__(self, reader: Reader, root: Node, wanted: Filter | None = None) -> None:
         self._reader = reader
