@@ -69,7 +69,7 @@ def _open_run(reader: Reader, run: list[Location]) -> list[Opened]:
     name = layout.pack(run[0].pack)
     try:
         data = memoryview(reader.read(name, start, end - start))
-    except Missing as error:
+    except (Damaged, Missing) as error:
         return [Opened(frame, b"", error) for frame in run]
     return [_open(reader, frame, data[frame.offset - start : frame.offset - start + frame.sealed]) for frame in run]
 

@@ -4,26 +4,28 @@ keep.
 Rows are sorted by blob id. Ids are keyed hashes and so evenly spread, which makes the leading bits of an id an index
 into the rows (the fan-out, as in git's pack index): a search looks at about sixteen rows, however many there are.
 
-    magic      8 bytes   KDNALUT1
+    magic      8 bytes   KDNALUT2
     counts     5 × u32   packs, frames, rows, bits of the fan-out, bytes of the sources
     packs      48 bytes  name 32, size u64, offset of its first frame u32, tree u32
     frames     20 bytes  pack u32, number u32, offset from the first frame u32, sealed u32, raw | method << 28 u32
     fan-out    u32       2**bits + 1 of them: first row of each value of the leading bits
     rows       44 bytes  id 32, frame u32, start in the raw frame u32, length u32
     sources              names of the index segments it was made from, separated by newlines
+    CRC-32     u32       of all before, so that a disk that errs can't make a blob seem stored that is not
 """
 
 from __future__ import annotations
 
 import mmap
 import struct
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from kdna.repository.pack import ID, PackTable
 
-_MAGIC = b"KDNALUT1"
+_MAGIC = b"KDNALUT2"
 _COUNTS = struct.Struct("<5I")
 _PACK = struct.Struct("<32sQII")
 _FRAME = struct.Struct("<5I")
@@ -31,6 +33,8 @@ _PLACE = struct.Struct("<3I")
 _PAIR = struct.Struct("<2I")
 _ROW = ID + _PLACE.size
 _RAW_BITS = 28
+_MOST_BITS = 24  # of the fan-out
+_CRC = 4  # bytes
 
 
 class Location(NamedTuple):
@@ -56,21 +60,27 @@ class Lookup:
             raise ValueError("not a lookup table")
         self._data = data
         self.pack_count, self._frame_count, self.rows, self._bits, sources = _COUNTS.unpack_from(data, 8)
+        if self._bits > _MOST_BITS:
+            raise ValueError("a lookup table with an impossible fan-out")
         self._packs = 8 + _COUNTS.size
         self._frames = self._packs + self.pack_count * _PACK.size
         self._fan = self._frames + self._frame_count * _FRAME.size
         self._first = self._fan + 4 * ((1 << self._bits) + 1)
         end = self._first + self.rows * _ROW
-        if self._bits > 24 or len(data) != end + sources:
+        if len(data) != end + sources + _CRC:
             raise ValueError("a lookup table of the wrong length")
-        self.sources = frozenset(name.decode() for name in data[end:].split(b"\n") if name)
+        self.sources = frozenset(name.decode() for name in data[end : end + sources].split(b"\n") if name)
         self._usable = bytearray(self.pack_count)
 
     @classmethod
     def open(cls, path: Path) -> Lookup:
-        """Map a table from a file. Raises OSError, ValueError."""
+        """Map a table from a file, read once to compare its checksum. Raises OSError, ValueError."""
         with open(path, "rb") as file:
-            return cls(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        with memoryview(data) as view:
+            if zlib.crc32(view[:-_CRC]) != int.from_bytes(view[-_CRC:], "little"):
+                raise ValueError("a lookup table that is not what was written")
+        return cls(data)
 
     def packs(self) -> Iterator[tuple[bytes, int]]:
         """Name and size of every pack the table speaks of."""
@@ -90,9 +100,16 @@ class Lookup:
 
     def where(self, blob: bytes) -> Iterator[Location]:
         """Every usable copy of a blob."""
+        return self._copies(blob, usable=True)
+
+    def others(self, blob: bytes) -> Iterator[Location]:
+        """Every copy in packs that do not count."""
+        return self._copies(blob, usable=False)
+
+    def _copies(self, blob: bytes, usable: bool) -> Iterator[Location]:
         for frame, start, length in self._places(blob):
             pack = self._pack_of(frame)
-            if self._usable[pack]:
+            if bool(self._usable[pack]) is usable:
                 yield self._location(pack, frame, start, length)
 
     def _places(self, blob: bytes) -> Iterator[tuple[int, int, int]]:
@@ -168,7 +185,7 @@ def merge(tables: Sequence[Lookup]) -> bytes:
 
 def _assemble(packs: bytes, frames: bytes, parts: Iterable[list[bytes]], count: int, sources: Iterable[str]) -> bytes:
     """Put the sections together; `parts` are runs of sorted rows, themselves in order."""
-    bits = min(24, max(0, (count // 16).bit_length()))
+    bits = min(_MOST_BITS, max(0, (count // 16).bit_length()))
     starts = [0] * ((1 << bits) + 1)
     body = bytearray()
     shift = 32 - bits
@@ -180,4 +197,9 @@ def _assemble(packs: bytes, frames: bytes, parts: Iterable[list[bytes]], count: 
         starts[slot] += starts[slot - 1]
     names = "\n".join(sorted(sources)).encode()
     counts = _COUNTS.pack(len(packs) // _PACK.size, len(frames) // _FRAME.size, count, bits, len(names))
-    return b"".join((_MAGIC, counts, packs, frames, struct.pack(f"<{len(starts)}I", *starts), body, names))
+    fan_out = struct.pack(f"<{len(starts)}I", *starts)
+    sections: tuple[bytes | bytearray, ...] = (_MAGIC, counts, packs, frames, fan_out, body, names)
+    crc = 0
+    for section in sections:
+        crc = zlib.crc32(section, crc)
+    return b"".join((*sections, crc.to_bytes(_CRC, "little")))

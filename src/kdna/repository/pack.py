@@ -18,13 +18,17 @@ import msgspec
 
 from kdna.errors import Damaged
 from kdna.repository import compress
+from kdna.repository.decoding import decode
 from kdna.repository.padding import padded_length
 from kdna.seal.envelope import TAG, Kind, Seal
 
 ID = 32
 FRAME_RAW = 2 * 1024 * 1024  # blobs are gathered until a frame holds this much; larger windows gain under 1 %
 PACK_SIZE = 16 * 1024 * 1024
-MAX_BLOB = 32 * 1024 * 1024  # nothing we write comes near; what claims more is refused before any allocation
+# Nothing we write comes near these; what claims more is refused before any memory is taken for it.
+MAX_FRAME = 64 * 1024 * 1024  # bytes, raw
+MAX_PACK = (1 << 32) - 1
+METHODS = 16
 MAX_TABLE = 64 * 1024 * 1024
 
 
@@ -58,6 +62,17 @@ class PackTable(msgspec.Struct, array_like=True, frozen=True):
     tree: bool
     first: int
     frames: list[FrameTable]
+
+    @property
+    def blob_count(self) -> int:
+        """How many blobs."""
+        return sum(frame.count for frame in self.frames)
+
+    def blobs(self) -> Iterator[bytes]:
+        """The ids of all blobs, in order."""
+        for frame in self.frames:
+            for at in range(0, len(frame.ids), ID):
+                yield frame.ids[at : at + ID]
 
 
 class Frame(NamedTuple):
@@ -94,8 +109,12 @@ def seal_pack(seal: Seal, tree: bool, frames: Sequence[Frame]) -> SealedPack:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
-    start = len(parts[0]) + len(first)
-    return SealedPack(PackTable(digest.digest(), padded_length(size), tree, start, tables), parts)
+    table = PackTable(digest.digest(), padded_length(size), tree, len(parts[0]) + len(first), tables)
+    try:
+        check_pack(table, "a new pack")
+    except Damaged as error:
+        raise RuntimeError(f"{error}; no reader would take it, so it was not stored") from None
+    return SealedPack(table, parts)
 
 
 def read_table(seal: Seal, name: bytes, size: int, start: bytes) -> PackTable | int:
@@ -111,11 +130,11 @@ def read_table(seal: Seal, name: bytes, size: int, start: bytes) -> PackTable | 
         raise Damaged(f"pack {name.hex()[:12]} is shorter than its table")
     if len(start) < first:
         return first
-    frames = decode_frames(unpack_record(reader.frame(0, start[reader.header_length : first], last=False)))
-    used = first + sum(frame.sealed for frame in frames)
-    if size != padded_length(used):
-        raise Damaged(f"pack {name.hex()[:12]} has {size} bytes instead of {padded_length(used)}")
-    return PackTable(name, size, reader.kind == Kind.TREE_PACK, first, frames)
+    payload = unpack_record(reader.frame(0, start[reader.header_length : first], last=False))
+    what = f"pack {name.hex()[:12]}"
+    table = PackTable(name, size, reader.kind == Kind.TREE_PACK, first, decode(_frames_decoder, payload, what))
+    check_pack(table, what)
+    return table
 
 
 def unpack_lengths(lengths: bytes) -> tuple[int, ...]:
@@ -123,24 +142,18 @@ def unpack_lengths(lengths: bytes) -> tuple[int, ...]:
     return struct.unpack(f"<{len(lengths) // 4}I", lengths)
 
 
-def decode_frames(data: bytes) -> list[FrameTable]:
-    """Frame tables from bytes, with every length checked. Raises `Damaged`."""
-    try:
-        frames = _frames_decoder.decode(data)
-    except msgspec.MsgspecError as error:
-        raise Damaged(f"a pack's table cannot be read: {error}") from None
-    check_frames(frames)
-    return frames
-
-
-def check_frames(frames: Sequence[FrameTable]) -> None:
-    """Refuse tables that contradict themselves or ask for absurd amounts of memory. Raises `Damaged`."""
-    for frame in frames:
-        lengths = frame.lengths
-        if len(frame.ids) % ID or len(frame.ids) // ID * 4 != len(lengths) or not 0 <= frame.raw <= MAX_BLOB * 2:
-            raise Damaged("a pack's table contradicts itself")
-        if sum(unpack_lengths(lengths)) != frame.raw or not TAG <= frame.sealed <= MAX_BLOB * 2 + TAG:
-            raise Damaged("a pack's table contradicts itself")
+def check_pack(pack: PackTable, what: str) -> None:
+    """Refuse a table that contradicts itself or asks for absurd amounts of memory. Raises `Damaged`."""
+    used = pack.first
+    for frame in pack.frames:
+        if len(frame.ids) % ID or len(frame.ids) // ID * 4 != len(frame.lengths) or not 0 <= frame.method < METHODS:
+            raise Damaged(f"{what} contradicts itself")
+        fits = TAG <= frame.sealed <= MAX_FRAME + TAG and 0 <= frame.raw <= MAX_FRAME
+        if not fits or sum(unpack_lengths(frame.lengths)) != frame.raw:
+            raise Damaged(f"{what} contradicts itself")
+        used += frame.sealed
+    if len(pack.name) != ID or not 0 < pack.first <= used <= MAX_PACK or pack.size != padded_length(used):
+        raise Damaged(f"{what}: a pack of {pack.size} bytes does not hold what its table says")
 
 
 def pack_record(payload: bytes) -> bytes:

@@ -7,19 +7,20 @@ giving up.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from kdna.errors import Damaged, Missing
+from kdna.errors import Damaged, Missing, NewerFormat, WrongKey
 from kdna.repository import layout
 from kdna.repository.cache import Cache
 from kdna.repository.compress import decompress
 from kdna.repository.index import Index, open_segment
 from kdna.repository.lookup import Location
 from kdna.repository.pack import PackTable, read_table
-from kdna.repository.records import damage_hint
+from kdna.repository.records import damage_hint, read_object
 from kdna.seal.envelope import HEADER_MAX, ObjectReader, Seal
 from kdna.storage.base import Storage
 
@@ -28,6 +29,7 @@ _START = 64 * 1024  # bytes of an unknown pack that are read first: enough for m
 _FRAMES_KEPT = 6
 _PACKS_KEPT = 64
 _MIRROR_AFTER = 3  # frames read singly from one tree pack before the whole pack is fetched
+_UNREADABLE = (Damaged, NewerFormat, WrongKey)  # of one object among others that can be read
 
 
 class Reader:
@@ -38,11 +40,12 @@ class Reader:
         self.seal = seal
         self.cache = cache
         self.index = Index(cache)
-        self.damaged: dict[str, str] = {}  # index segments that could not be read
+        self.damaged: dict[str, str] = {}  # index segments that could not be read, and why
         self.bytes_received = 0
         self._packs: dict[bytes, int] = {}
-        self._condemned: frozenset[bytes] = frozenset()
+        self._condemned: Container[bytes] = frozenset()
         self._adopted = False
+        self._adopting = threading.Lock()
         self._hashers: dict[bool, Callable[[bytes | memoryview], bytes]] = {
             tree: seal.hasher(tree) for tree in (False, True)
         }
@@ -53,8 +56,9 @@ class Reader:
 
     # the view
 
-    def refresh(self, condemned: frozenset[bytes] = frozenset()) -> None:
+    def refresh(self, condemned: Container[bytes] = frozenset()) -> None:
         """Look at the server anew: which packs there are and what the index says of them."""
+        self.damaged.clear()
         with ThreadPoolExecutor(2, "kdna-list") as pool:
             packs = pool.submit(self.storage.list, layout.PACKS)
             segments = [entry.name for entry in self.storage.list(layout.INDEX)]
@@ -76,47 +80,60 @@ class Reader:
                     continue
                 try:
                     yield name, open_segment(self.seal, data, name)
-                except Damaged as error:
+                except _UNREADABLE as error:
                     self.damaged[name] = str(error)
 
     def _read_if_there(self, name: str) -> bytes | None:
         try:
-            return self.storage.read(name)
+            return read_object(self.storage, name)
         except Missing:
+            return None
+        except Damaged as error:
+            self.damaged[name] = str(error)
             return None
 
     def adopt(self) -> list[PackTable]:
-        """Know packs that are listed and that no index names, by reading their tables; torn ones are left out."""
-        with self._lock:
+        """Know packs that are listed and that no index names, by reading their tables; torn ones are left out.
+
+        Once for each look at the server; whoever asks meanwhile waits for the answer.
+        """
+        with self._adopting:
             if self._adopted:
                 return []
+            named = set(self.index.packs())
+            orphans = [
+                (name, size)
+                for name, size in self._packs.items()
+                if (name, size) not in named and name not in self._condemned
+            ]
+            with ThreadPoolExecutor(PARALLEL, "kdna-adopt") as pool:
+                tables = [table for table in pool.map(self._read_orphan, orphans) if table is not None]
+            if tables:
+                self.index.add(tables, None)
+            if len(tables) < len(orphans):  # there may be blobs in them that a snapshot needs
+                self.index.whole = False
             self._adopted = True
-        named = self._condemned.union(name for name, _ in self.index.packs())
-        orphans = [(name, size) for name, size in self._packs.items() if name not in named]
-        if not orphans:
-            return []
-        with ThreadPoolExecutor(PARALLEL, "kdna-adopt") as pool:
-            tables = [table for table in pool.map(self._read_orphan, orphans) if table is not None]
-        if tables:
-            self.index.add(tables, "adopted")
-        return tables
+            return tables
 
     def _read_orphan(self, orphan: tuple[bytes, int]) -> PackTable | None:
         name, size = orphan
         needed = _START
         try:
             while True:
-                found = read_table(self.seal, name, size, self.storage.read(layout.pack(name), 0, needed))
+                found = read_table(self.seal, name, size, read_object(self.storage, layout.pack(name), 0, needed))
                 if isinstance(found, PackTable):
                     return found
+                if found == needed:  # it ends before its table does
+                    return None
                 needed = found
-        except (Damaged, Missing):  # not a whole pack: garbage that a prune removes
+        except (*_UNREADABLE, Missing):  # not a whole pack: garbage that a prune removes
             return None
 
     def where(self, blob: bytes) -> list[Location]:
         """Every copy of a blob, in packs that are listed. Raises `Damaged` when there is none."""
         found = list(self.index.where(blob))
-        if not found and self.adopt():
+        if not found:
+            self.adopt()
             found = list(self.index.where(blob))
         if not found:
             raise Damaged(f"blob {blob.hex()[:16]} is in no pack on the server", damage_hint(f"blob {blob.hex()[:16]}"))
@@ -125,22 +142,26 @@ class Reader:
     # reading
 
     def blob(self, blob: bytes, tree: bool) -> bytes:
-        """One blob, checked against its id. Raises `Damaged`, `StorageError`."""
+        """One blob, checked against its id, from the first copy that is whole. Raises `Damaged`, `StorageError`."""
         problem: Exception | None = None
-        for location in self.where(blob):
-            try:
-                return self.cut(self.frame(location), location, blob, tree)
-            except (Damaged, Missing) as error:
-                problem = error
-        raise Damaged(
-            f"blob {blob.hex()[:16]} cannot be read: {problem}", damage_hint(f"blob {blob.hex()[:16]}")
-        )
+        tried: set[Location] = set()
+        more = True
+        while more:
+            for location in [place for place in self.where(blob) if place not in tried]:
+                tried.add(location)
+                try:
+                    return self.cut(self.frame(location), location, blob, tree)
+                except (Damaged, Missing) as error:
+                    problem = error
+            more = bool(self.adopt())
+        self.index.distrust(blob)
+        raise Damaged(f"blob {blob.hex()[:16]} cannot be read: {problem}", damage_hint(f"blob {blob.hex()[:16]}"))
 
     def cut(self, raw: bytes, location: Location, blob: bytes, tree: bool) -> bytes:
         """A blob out of its frame, checked against its id. Raises `Damaged`."""
         data = raw[location.start : location.start + location.length]
         if self._hashers[tree](data) != blob:
-            raise Damaged(f"pack {location.pack.hex()[:12]} holds other bytes than the index says")
+            raise _damaged_pack(location.pack, "it holds other bytes than the index says")
         return data
 
     def frame(self, location: Location) -> bytes:
@@ -150,7 +171,9 @@ class Reader:
             if key in self._frames:
                 self._frames.move_to_end(key)
                 return self._frames[key]
-        raw = self.open_frame(location, self._sealed_frame(location))
+        raw = self._mirrored(location) if location.tree else None
+        if raw is None:
+            raw = self.open_frame(location, self._sealed_frame(location))
         with self._lock:
             self._frames[key] = raw
             while len(self._frames) > _FRAMES_KEPT:
@@ -160,26 +183,39 @@ class Reader:
     def open_frame(self, location: Location, sealed: bytes | memoryview) -> bytes:
         """Decrypt and decompress one frame. Raises `Damaged`."""
         opener = self._opener(location)
-        return decompress(location.method, opener.frame(location.number, sealed, last=location.last), location.raw)
+        try:
+            return decompress(location.method, opener.frame(location.number, sealed, last=location.last), location.raw)
+        except Damaged as error:
+            raise _damaged_pack(location.pack, error) from None
+
+    def _mirrored(self, location: Location) -> bytes | None:
+        """A frame out of the mirror of tree packs; what is wrong there is forgotten, for the server has another."""
+        name = layout.pack(location.pack)
+        sealed = self.cache.read(name, location.offset, location.sealed)
+        if sealed is None:
+            return None
+        try:
+            return self.open_frame(location, sealed)
+        except Damaged:
+            self.cache.drop(name)
+            return None
 
     def _sealed_frame(self, location: Location) -> bytes:
-        """A sealed frame, from the mirror or from the server; tree packs in steady use are mirrored."""
+        """A sealed frame from the server; tree packs in steady use are mirrored."""
         name = layout.pack(location.pack)
-        sealed = self.cache.read(name, location.offset, location.sealed) if location.tree else None
-        if sealed is not None:
-            return sealed
         if location.tree:
             with self._lock:
                 misses = self._misses[location.pack] = self._misses.get(location.pack, 0) + 1
             if misses == _MIRROR_AFTER:
-                whole = self.read(name, 0, self._packs.get(location.pack, 0))
-                self.cache.put(name, [whole])
+                whole = self.read(name)
+                if hashlib.sha256(whole).digest() == location.pack:
+                    self.cache.put(name, [whole])
                 return whole[location.offset : location.offset + location.sealed]
         return self.read(name, location.offset, location.sealed)
 
-    def read(self, name: str, start: int, length: int) -> bytes:
-        """Bytes from the server, counted. Raises `Missing`, `StorageError`."""
-        data = self.storage.read(name, start, length)
+    def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+        """Bytes from the server, counted. Raises `Missing`, `Damaged`, `StorageError`."""
+        data = read_object(self.storage, name, start, length)
         with self._lock:
             self.bytes_received += len(data)
         return data
@@ -193,9 +229,20 @@ class Reader:
                 return self._openers[pack]
         name = layout.pack(pack)
         start = self.cache.read(name, 0, HEADER_MAX) if location.tree else None
-        opener = self.seal.reader(start if start is not None else self.read(name, 0, HEADER_MAX))
+        if start is None:
+            start = self.read(name, 0, HEADER_MAX)
+        try:
+            opener = self.seal.reader(start)
+        except _UNREADABLE as error:
+            if not self.seal.can_read:
+                raise
+            raise _damaged_pack(pack, error) from None
         with self._lock:
             self._openers[pack] = opener
             while len(self._openers) > _PACKS_KEPT:
                 self._openers.popitem(last=False)
         return opener
+
+
+def _damaged_pack(pack: bytes, why: object) -> Damaged:
+    return Damaged(f"pack {pack.hex()[:12]} is damaged: {why}")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from kdna.errors import Damaged, Missing
+from kdna.errors import Damaged, Denied, Missing, NewerFormat, StorageError, WrongKey
 from kdna.repository import layout
 from kdna.repository.pack import pack_record, unpack_record
 from kdna.seal.envelope import Kind, Seal
+from kdna.storage.base import Storage
 
 
 def seal_record(seal: Seal, kind: Kind, payload: bytes, name: str) -> bytes:
@@ -27,6 +28,21 @@ def open_record(seal: Seal, kind: Kind, data: bytes, name: str) -> bytes:
         return unpack_record(reader.frame(0, data[reader.header_length : end], last=True))
     except Damaged as error:
         raise Damaged(f"{name} is damaged: {error}", damage_hint(name)) from None
+    except (NewerFormat, WrongKey) as error:
+        raise type(error)(f"{name}: {error}", error.hint) from None
+
+
+def read_object(storage: Storage, name: str, start: int = 0, length: int | None = None) -> bytes:
+    """Bytes of an object. Raises `Missing`; `Damaged` when the server is well and can't give it; `StorageError`.
+
+    A broken disk is met like this: one file that can't be read, among others that can.
+    """
+    try:
+        return storage.read(name, start, length)
+    except StorageError as error:
+        if type(error) in (StorageError, Denied):  # its other kinds say that there is no server to ask
+            raise Damaged(f"{name} cannot be read: {error}", damage_hint(name)) from None
+        raise
 
 
 def damage_hint(name: str) -> str:
