@@ -74,6 +74,17 @@ def test_what_is_in_use_stays_open(root: disk.Folder) -> None:
     assert opened() == before
 
 
+@counts_descriptors
+def test_what_was_used_last_stays_open_for_the_next_time(root: disk.Folder, tmp_path: Path) -> None:
+    folders = Folders(root, most=2)
+    for name in (b"a", b"b", b"a", b"c"):
+        with folders.at((name,), create=True):
+            pass
+    links = [os.readlink(entry.path) for entry in os.scandir("/proc/self/fd") if os.path.exists(entry.path)]
+    assert {link for link in links if link.startswith(f"{tmp_path}/root/")} == {f"{tmp_path}/root/{x}" for x in "ac"}
+    folders.close()
+
+
 def test_threads_share_them(root: disk.Folder, tmp_path: Path) -> None:
     folders = Folders(root, most=3)
     failures: list[BaseException] = []

@@ -301,6 +301,49 @@ def test_setuid_is_given_to_what_is_our_own(ordinary: Ordinary) -> None:
     assert (losses, mode) == ([], 0o6755)
 
 
+@needs_root
+@linux
+def test_what_is_there_already_is_not_lost_although_only_root_may_set_it(ordinary: Ordinary, able: Abilities) -> None:
+    if not able.capabilities:
+        pytest.skip("capabilities may not be set here")
+    with scratch() as place:
+        file = place / "file"
+        file.touch()
+        os.chown(file, NOBODY, NOBODY)
+        os.setxattr(file, "security.capability", CAPABILITY)
+        os.chmod(place, 0o755)
+        wanted = Attributes(0o755, NOBODY, NOBODY, 10**18, [(b"security.capability", CAPABILITY)])
+        assert ordinary.call(_apply_again, os.fsencode(place), wanted) == []
+        other = wanted._replace(xattrs=[(b"security.capability", CAPABILITY[:4] + b"\1" * 16)])
+        assert [one.what for one in ordinary.call(_apply_again, os.fsencode(place), other)] == ["capabilities"]
+
+
+def _apply_again(place: bytes, wanted: Attributes) -> list[Loss]:
+    fd = disk.open_again(disk.open_root(place), b"file")
+    try:
+        return disk.apply_to_file(fd, wanted)
+    finally:
+        os.close(fd)
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("wanted", "lost", "group"),
+    [
+        (Attributes(0o2755, NOBODY, 0, 10**18), PRIVILEGE, 0),  # not our group: the kernel takes setgid away, silently
+        (Attributes(0o755, 0, NOBODY, 10**18), OWNER, NOBODY),  # our own group may be given, the owner not
+    ],
+)
+def test_an_ordinary_user_gives_what_they_may(ordinary: Ordinary, wanted: Attributes, lost: str, group: int) -> None:
+    with scratch() as place:
+        os.chmod(place, 0o755)
+        (place / "file").touch()
+        os.chown(place / "file", NOBODY, 0)
+        assert [one.what for one in ordinary.call(_apply_again, os.fsencode(place), wanted)] == [lost]
+        status = (place / "file").stat()
+        assert (stat.S_IMODE(status.st_mode), status.st_gid) == (0o755, group)
+
+
 def test_a_folder_keeps_setgid_although_its_owner_is_lost(ordinary: Ordinary) -> None:
     losses, mode = ordinary.call(_apply_as, Attributes(0o2755, 0, 0, 10**18), True)
     assert [one.what for one in losses] == [OWNER]

@@ -140,6 +140,63 @@ def test_what_is_left_out_is_what_git_leaves_out(git_dir: str, tree: Tree, patte
 
 
 @needs_git
+def test_odd_lines_mean_what_git_reads_in_them(git_dir: str) -> None:
+    odd = [
+        b"a\\ ",
+        b"a\\\\ ",
+        b"a\\  ",
+        b"a  ",
+        b" a",
+        b"a\t",
+        b"a\r\n",
+        b"a\r ",
+        b"\xef\xbb\xbfa",
+        b"a\\",
+        b"!",
+        b"/",
+        b"//",
+        b"\\!a",
+    ]
+    odd += [
+        b"***",
+        b"***/b",
+        b"a/***/b",
+        b"a/***",
+        b"a**b",
+        b"/**",
+        b"**/",
+        b"/**/",
+        b"a/**/**/b",
+        b"**/**/b",
+        b"a//b",
+        b"/a/",
+    ]
+    odd += [
+        b"[]]",
+        b"[!]]",
+        b"[]",
+        b"[",
+        b"[a",
+        b"[a-",
+        b"[a-]",
+        b"[-a]",
+        b"[a-b-c]",
+        b"[b-a]",
+        b"[\\]]",
+        b"[[:x:]]",
+        b"[[:",
+        b"[[::]]",
+    ]
+    files: Tree = dict.fromkeys(
+        [b"a", b"a ", b"a  ", b" a", b"a\t", b"a\r", b"!a", b"]", b"[", b"-", b"b", b"a\\", b"a\\ ", b"ab"], b""
+    )
+    folders: Tree = {b"d": {b"a": {b"b": b"", b"c": {b"b": b""}}, b"b": {b"a": b""}}}
+    tree: Tree = {b"%d" % number: {**files, **folders, IGNORE_FILE: line} for number, line in enumerate(odd)}
+    anchored: Tree = {b"x%d" % number: {**folders[b"d"], IGNORE_FILE: line} for number, line in enumerate(odd)}
+    assert kept(tree | anchored, NO_RULES) == kept_by_git(git_dir, tree | anchored, [])
+
+
+@needs_git
 def test_named_classes_hold_the_bytes_that_git_has_in_them(git_dir: str) -> None:
     names = [
         "alnum",
