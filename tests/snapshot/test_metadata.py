@@ -344,6 +344,7 @@ def test_an_ordinary_user_gives_what_they_may(ordinary: Ordinary, wanted: Attrib
         assert (stat.S_IMODE(status.st_mode), status.st_gid) == (0o755, group)
 
 
+@linux
 def test_a_folder_keeps_setgid_although_its_owner_is_lost(ordinary: Ordinary) -> None:
     losses, mode = ordinary.call(_apply_as, Attributes(0o2755, 0, 0, 10**18), True)
     assert [one.what for one in losses] == [OWNER]
@@ -488,6 +489,7 @@ def test_nothing_is_opened_through_a_symlink_and_a_fifo_does_not_wait(tmp_path: 
     os.close(fd)
 
 
+@linux
 def test_a_hard_link_to_a_symlink_is_another_name_of_the_symlink(folder: disk.Folder) -> None:
     disk.make_symlink(b"/etc/passwd", folder, b"one")
     disk.link(folder, b"one", folder, b"two")

@@ -232,6 +232,8 @@ def read_xattrs_of(folder: Folder, name: bytes) -> list[tuple[bytes, bytes]]:
 def apply_to_file(fd: int, wanted: Attributes) -> list[Loss]:
     """Give an open file its time and read-only bit, after its last byte is written. Returns what failed."""
     ticks = wanted.mtime // 100 + _EPOCH
+    if not 0 < ticks < 2**63:
+        return [Loss(TIME, "the file system keeps no such time")]
     # By the handle that wrote: then closing it does not set the time again.
     attributes = _NORMAL if wanted.mode & stat.S_IWUSR else _READ_ONLY
     info = _BasicInfo(0, ticks, ticks, 0, attributes)
