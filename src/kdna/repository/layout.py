@@ -15,6 +15,8 @@
 
 from __future__ import annotations
 
+import re
+
 RECORD = "repository"
 KEYS = "keys"
 PACKS = "packs"
@@ -28,6 +30,10 @@ TAGS = "tags"
 CONDEMNED = "condemned"
 
 FOLDERS = (KEYS, PACKS, INDEX, MANIFESTS, SESSIONS, SNAPSHOTS, FENCED, FORGOTTEN, TAGS, CONDEMNED)
+
+_HASH = re.compile("[0-9a-f]{64}")
+_ID = re.compile("[0-9a-f]{32}")
+_TAG = re.compile(f"{TAGS}/([0-9a-f]{{32}})-([0-9a-f]{{8}})")
 
 
 def key_slot(name: str) -> str:
@@ -84,20 +90,21 @@ def last(name: str) -> str:
 def pack_of(name: str) -> bytes | None:
     """The SHA-256 that names a pack, or None for anything else that lies among the packs."""
     digits = last(name)
-    if len(digits) != 64 or name != f"{PACKS}/{digits[0]}/{digits}":
-        return None
-    try:
-        return bytes.fromhex(digits)
-    except ValueError:
-        return None
+    return bytes.fromhex(digits) if _HASH.fullmatch(digits) and name == f"{PACKS}/{digits[0]}/{digits}" else None
+
+
+def snapshot_of(name: str) -> str | None:
+    """The id of the backup that an object stands for, or None for anything else that lies among the snapshots."""
+    sid = last(name)
+    return sid if _ID.fullmatch(sid) and name == snapshot(sid) else None
+
+
+def is_condemned(name: str) -> bool:
+    """Whether an object is a record of condemned packs, and not anything else that lies among them."""
+    return name.startswith(f"{CONDEMNED}/") and bool(_ID.fullmatch(name.partition("/")[2]))
 
 
 def tag_of(name: str) -> tuple[str, int] | None:
     """Tag name and generation, or None for anything else that lies among the tags."""
-    tag_name, dash, generation = last(name).partition("-")
-    if not dash or len(generation) != 8:
-        return None
-    try:
-        return tag_name, int(generation, 16)
-    except ValueError:
-        return None
+    found = _TAG.fullmatch(name)
+    return (found[1], int(found[2], 16)) if found else None

@@ -17,12 +17,13 @@ from kdna.errors import (
     Missing,
     NoRepository,
     NoSuchBackup,
+    RepositoryError,
     WrongKey,
 )
 from kdna.repository import layout
 from kdna.repository.cache import Cache
 from kdna.repository.reader import PARALLEL, Reader
-from kdna.repository.records import missing, open_record
+from kdna.repository.records import missing, open_record, read_object
 from kdna.repository.session import Session
 from kdna.repository.tags import Tags
 from kdna.seal import slots
@@ -72,7 +73,7 @@ class Repository:
 
     def snapshots(self) -> list[str]:
         """The id of every backup that exists, in no order."""
-        return [layout.last(entry.name) for entry in self.storage.list(layout.SNAPSHOTS)]
+        return [sid for entry in self.storage.list(layout.SNAPSHOTS) if (sid := layout.snapshot_of(entry.name))]
 
     def manifests(self, sids: Iterable[str]) -> Iterator[ManifestRecord]:
         """The record of each backup, or why it can't be had; mirrored, so each is fetched once."""
@@ -87,13 +88,13 @@ class Repository:
             if data is not None:
                 try:
                     return ManifestRecord(sid, open_record(self.seal, Kind.MANIFEST, data, name), None)
-                except Damaged:  # the local copy; the server has another
+                except RepositoryError:  # the local copy; the server has another
                     self.cache.drop(name)
-            data = self.storage.read(name)
+            data = read_object(self.storage, name)
             payload = open_record(self.seal, Kind.MANIFEST, data, name)
         except Missing:
             return ManifestRecord(sid, None, missing(name))
-        except (Damaged, WrongKey) as error:
+        except RepositoryError as error:
             return ManifestRecord(sid, None, error)
         self.cache.put(name, [data])
         return ManifestRecord(sid, payload, None)
@@ -140,17 +141,24 @@ def create_repository(
 
 
 def _refuse_foreign(storage: Storage) -> None:
-    """Raise `ForeignFolder`, or `Damaged`, unless the place is empty or holds leftovers of a creation."""
-    for entry in storage.list(""):
-        folder = entry.name.partition("/")[0]
-        if folder == layout.KEYS or entry.name == layout.RECORD:
+    """Raise `ForeignFolder`, or `Damaged`, unless the place is empty, a repository, or what a creation left."""
+    names = [entry.name for entry in storage.list("")]
+    if layout.RECORD in names:
+        return
+    for name in names:
+        folder = name.partition("/")[0]
+        if folder == layout.KEYS:
             continue
         if folder in layout.FOLDERS:
-            raise Damaged(
-                f"{storage.location} holds backups, and its file '{layout.RECORD}' is missing",
-                "Put that file back, from a copy of the folder; nothing was changed.",
-            )
-        raise ForeignFolder(f"{storage.location} holds '{entry.name}', which is not KDNA's")
+            raise _record_lost(storage, "missing")
+        raise ForeignFolder(f"{storage.location} holds '{name}', which is not KDNA's")
+
+
+def _record_lost(storage: Storage, how: str) -> Damaged:
+    return Damaged(
+        f"{storage.location} holds backups, and its file '{layout.RECORD}' is {how}",
+        "Put that file back, from a copy of the folder; nothing was changed.",
+    )
 
 
 def open_repository(
@@ -160,16 +168,24 @@ def open_repository(
 
     Raises `NoRepository`, `ForeignFolder`, `NewerFormat`, `WrongKey`, `Damaged`, `StorageError`.
     """
-    try:
-        data = storage.read(layout.RECORD)
-    except Missing:
-        raise NoRepository(f"there are no backups in {storage.location} yet") from None
-    if not data.startswith(b"KDNA"):
-        raise ForeignFolder(f"{storage.location} holds a file '{layout.RECORD}' that is not KDNA's")
-    record = decode_record(data)
+    record = decode_record(_read_record(storage))
     seal = _unlock(storage, record, user_secret)
     authenticate(record, seal)
     return Repository(storage, seal, Cache(cache_root / record.repository_id.hex()), clock)
+
+
+def _read_record(storage: Storage) -> bytes:
+    """The bytes of the public record. Raises `NoRepository`, `ForeignFolder`, `Damaged`."""
+    try:
+        data = storage.read(layout.RECORD)
+    except Missing:
+        _refuse_foreign(storage)
+        raise NoRepository(f"there are no backups in {storage.location} yet") from None
+    if data.startswith(b"KDNA"):
+        return data
+    if any(entry.name.partition("/")[0] in layout.FOLDERS for entry in storage.list("")):
+        raise _record_lost(storage, "damaged")
+    raise ForeignFolder(f"{storage.location} holds a file '{layout.RECORD}' that is not KDNA's")
 
 
 def _unlock(storage: Storage, record: Record, user_secret: bytes | None) -> Seal:
@@ -188,5 +204,8 @@ def _unlock(storage: Storage, record: Record, user_secret: bytes | None) -> Seal
         slot = storage.read(name)
     except Missing:
         raise WrongKey(f"this key does not open the backups in {storage.location}") from None
-    secret = slots.open_key_file(slot, record.repository_id, user_secret)
+    try:
+        secret = slots.open_key_file(slot, record.repository_id, user_secret)
+    except Damaged as error:
+        raise Damaged(f"{name} in {storage.location}: {error}", error.hint) from None
     return Encrypted(derive(secret, record.repository_id))

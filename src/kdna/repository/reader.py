@@ -40,7 +40,7 @@ class Reader:
         self.seal = seal
         self.cache = cache
         self.index = Index(cache)
-        self.damaged: dict[str, str] = {}  # index segments that could not be read, and why
+        self.damaged: dict[str, str] = {}  # index segments and records of condemned packs that can't be read, and why
         self.bytes_received = 0
         self._packs: dict[bytes, int] = {}
         self._condemned: Container[bytes] = frozenset()
@@ -58,7 +58,6 @@ class Reader:
 
     def refresh(self, condemned: Container[bytes] = frozenset()) -> None:
         """Look at the server anew: which packs there are and what the index says of them."""
-        self.damaged.clear()
         with ThreadPoolExecutor(2, "kdna-list") as pool:
             packs = pool.submit(self.storage.list, layout.PACKS)
             segments = [entry.name for entry in self.storage.list(layout.INDEX)]

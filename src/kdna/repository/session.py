@@ -21,16 +21,17 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 import msgspec
 
-from kdna.errors import Fenced, KdnaError, Missing
+from kdna.errors import Fenced, KdnaError, Missing, RepositoryError
 from kdna.repository import layout
+from kdna.repository.decoding import decode
 from kdna.repository.index import SEGMENT_BLOBS, seal_segment
 from kdna.repository.pack import PackTable, SealedPack
 from kdna.repository.reader import Reader
-from kdna.repository.records import open_record, seal_record
+from kdna.repository.records import open_record, read_object, seal_record
 from kdna.repository.tags import Tags
 from kdna.repository.writer import Pipeline
 from kdna.seal.envelope import Kind
@@ -38,12 +39,19 @@ from kdna.seal.envelope import Kind
 _PATIENCE = 0.5  # seconds
 
 _encoder = msgspec.msgpack.Encoder()
-_names_decoder = msgspec.msgpack.Decoder(list[bytes])
+_names_decoder = msgspec.msgpack.Decoder(set[bytes])
 
 
 def new_id() -> str:
     """A fresh 128-bit name."""
     return os.urandom(16).hex()
+
+
+class _Everything:
+    """Holds whatever it is asked for."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
 
 
 class Session:
@@ -81,18 +89,20 @@ class Session:
             raise
         return self
 
-    def _read_condemned(self) -> frozenset[bytes]:
-        """W2: every pack that some prune means to delete."""
-        names = [entry.name for entry in self._storage.list(layout.CONDEMNED)]
+    def _read_condemned(self) -> Container[bytes]:
+        """W2: every pack that some prune means to delete; all packs there are, when a record of them is damaged."""
         condemned: set[bytes] = set()
-        for name in names:
+        for name in filter(layout.is_condemned, (entry.name for entry in self._storage.list(layout.CONDEMNED))):
             try:
-                data = self._storage.read(name)
+                payload = open_record(self._seal, Kind.CONDEMNED, read_object(self._storage, name), name)
+                named: set[bytes] = decode(_names_decoder, payload, name)
             except Missing:  # retired meanwhile: its packs are gone, and the listing that follows will not have them
                 continue
-            payload = open_record(self._seal, Kind.CONDEMNED, data, name)
-            condemned.update(_names_decoder.decode(payload))
-        return frozenset(condemned)
+            except RepositoryError as error:
+                self._reader.damaged[name] = str(error)
+                return _Everything()
+            condemned |= named
+        return condemned
 
     # writing
 
@@ -135,7 +145,7 @@ class Session:
         with self._lock:
             self.bytes_sent += sealed.table.size
             self._arrived.append(sealed.table)
-            self._arrived_blobs += sum(frame.count for frame in sealed.table.frames)
+            self._arrived_blobs += sealed.table.blob_count
             if self._arrived_blobs >= SEGMENT_BLOBS:
                 packs, self._arrived, self._arrived_blobs = self._arrived, [], 0
         if packs:
@@ -150,8 +160,7 @@ class Session:
             self.bytes_sent += len(data)
             self._reader.index.add(packs, name)
         for pack in packs:
-            for frame in pack.frames:
-                self._pending.difference_update(blob for blob, _, _ in frame.blobs())
+            self._pending.difference_update(pack.blobs())
 
     # committing
 

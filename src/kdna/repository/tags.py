@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from kdna.errors import Damaged, Exists, Missing, TagTaken
+from kdna.errors import Exists, Missing, RepositoryError, TagTaken
 from kdna.repository import layout
 from kdna.repository.cache import Cache
-from kdna.repository.records import open_record, seal_record
+from kdna.repository.decoding import decode
+from kdna.repository.records import open_record, read_object, seal_record
 from kdna.seal.envelope import Kind, Seal
 from kdna.storage.base import Storage
 
@@ -58,17 +59,21 @@ class Tags:
         return newest
 
     def _holder(self, tag_name: str, number: int) -> _Holder:
-        """One tag object. Raises `Damaged`, `Missing`."""
+        """One tag object. Raises `Damaged`, `NewerFormat`, `WrongKey`, `Missing`."""
         name = layout.tag(tag_name, number)
         data = self._cache.get(name)
-        if data is None:
-            data = self._storage.read(name)
-            self._cache.put(name, [data])
-        try:
-            return _decoder.decode(open_record(self._seal, Kind.TAG, data, name))
-        except (Damaged, msgspec.MsgspecError) as error:
-            self._cache.drop(name)
-            raise Damaged(f"{name} is damaged: {error}") from None
+        if data is not None:
+            try:
+                return self._opened(name, data)
+            except RepositoryError:  # the local copy; the server has another
+                self._cache.drop(name)
+        data = read_object(self._storage, name)
+        holder = self._opened(name, data)
+        self._cache.put(name, [data])
+        return holder
+
+    def _opened(self, name: str, data: bytes) -> _Holder:
+        return decode(_decoder, open_record(self._seal, Kind.TAG, data, name), name)
 
     def list(self, snapshots: Iterable[str], damaged: dict[str, str]) -> list[Tag]:
         """Every tag whose snapshot exists; objects that cannot be read are named in `damaged`."""
@@ -78,9 +83,10 @@ class Tags:
             try:
                 holder = self._holder(tag_name, number)
                 if holder.sid in present:
-                    names = open_record(self._seal, Kind.NAMES, holder.names, layout.tag(tag_name, number))
-                    tags.append(Tag(*_names_decoder.decode(names), holder.sid))
-            except (Damaged, Missing, msgspec.MsgspecError) as error:
+                    name = layout.tag(tag_name, number)
+                    names = decode(_names_decoder, open_record(self._seal, Kind.NAMES, holder.names, name), name)
+                    tags.append(Tag(*names, holder.sid))
+            except (RepositoryError, Missing) as error:
                 damaged[layout.tag(tag_name, number)] = str(error)
         return tags
 
