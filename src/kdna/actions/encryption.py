@@ -6,9 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from kdna.actions.caller import Caller
-from kdna.actions.catalog import ENCRYPTED_KEY, local_server, servers_to_search
+from kdna.actions.catalog import ENCRYPTED_KEY, encrypts_by_default, local_server, servers_to_search
 from kdna.actions.keys import KeyState, key_state
-from kdna.config.document import Document
 from kdna.config.file import edit, load
 from kdna.config.records import Server
 from kdna.errors import Declined
@@ -30,31 +29,24 @@ def encryption_state(caller: Caller) -> EncryptionState:
 def switch_encryption(
     caller: Caller, on: bool, name: str | None, confirm: Callable[[list[Server]], bool]
 ) -> list[Server]:
-    """Encrypt new backups, or not: on the server named, or on all, those added later among them.
+    """Encrypt new backups, or not: on the server named, or on all, also those that will be added.
 
     `confirm` is asked with the servers that would change. Backups that exist stay as they are. Returns what changed.
     """
-    document = load(caller.home)
-    affected = [replace(s, encrypted=on) for s in _meant(caller, document, name) if s.encrypted != on]
-    if not affected:
+    default_changes = name is None and encrypts_by_default(load(caller.home)) != on
+    affected = [replace(server, encrypted=on) for server in servers_to_search(caller, name) if server.encrypted != on]
+    if not affected and not default_changes:
         return []
     if not confirm(affected):
         raise Declined("not confirmed: encryption stays as it is", "")
     with edit(caller.home) as document:
         local = local_server(caller, document)
-        for server in _meant(caller, document, name):
-            if server.id != local.id or server in document.servers:
+        chosen = document.servers if name is None else [document.choose_server(name, local)]
+        for server in chosen:
+            if server in document.servers:
                 document.update_server(replace(server, encrypted=on))
-        if name is None or document.choose_server(name, local) == local:
-            others = {k: v for k, v in document.defaults.settings.items() if k != ENCRYPTED_KEY}
+        if name is None or chosen == [local]:
+            others = {key: value for key, value in document.defaults.settings.items() if key != ENCRYPTED_KEY}
             settings = others if on else {**others, ENCRYPTED_KEY: "false"}
             document.set_defaults(replace(document.defaults, settings=settings))
     return affected
-
-
-def _meant(caller: Caller, document: Document, name: str | None) -> list[Server]:
-    """The server of that name, or all of them with the built-in one."""
-    local = local_server(caller, document)
-    if name is not None:
-        return [document.choose_server(name, local)]
-    return [*document.servers, local]

@@ -83,7 +83,7 @@ def add(settings: Settings, /, accept_new_host_key: bool, **chosen: Any) -> int:
     if settings.json:
         say_json(_save_as_dict(result))
     elif not settings.quiet:
-        _say_saved(result)
+        _say_saved(result, settings.verbose)
     return SOME_FILES_FAILED if counts.failed else 0
 
 
@@ -176,19 +176,23 @@ def delete(settings: Settings, /, reference: str, server: str | None, yes: bool,
         say(f"{visible(str(backup))} was deleted")
 
 
-def _say_saved(result: SaveResult) -> None:
-    """The summary of a backup."""
+def _say_saved(result: SaveResult, verbose: bool) -> None:
+    """The summary of a backup; with --verbose what was left out and where it went, too."""
     counts = result.counts
     name = visible(f"{result.project}:{result.tag}")
     kinds = f"{counts.new:,} new, {counts.changed:,} changed, {counts.unchanged:,} unchanged"
     files = f"{plural(counts.files, 'file')} ({kinds}), {size(counts.bytes)}"
-    failed = [f"NOT saved, see above: {counts.failed:,}"] if counts.failed else []
+    more = [f"NOT saved, see above: {counts.failed:,}"] if counts.failed else []
+    if verbose:
+        left_out = "entry" if counts.excluded == 1 else "entries"
+        more.append(f"{plural(counts.folders, 'folder')}, {counts.excluded:,} {left_out} left out")
+        more.append(f"{'encrypted' if result.encrypted else 'NOT encrypted'}, snapshot {result.snapshot or 'none'}")
     new = f"{size(counts.bytes_new)} of it new"
     if result.dry_run:
-        say_summary(f"{name} would be made on {result.server}", files, new, *failed, "nothing was stored")
+        say_summary(f"{name} would be made on {result.server}", files, new, *more, "nothing was stored")
     else:
         sent = f"{size(result.sent)} sent, in {duration(result.seconds)}"
-        say_summary(f"{name} is on {result.server} (snapshot {result.snapshot[:12]})", files, f"{new}, {sent}", *failed)
+        say_summary(f"{name} is on {result.server} (snapshot {result.snapshot[:12]})", files, f"{new}, {sent}", *more)
 
 
 def _save_as_dict(result: SaveResult) -> dict[str, Any]:

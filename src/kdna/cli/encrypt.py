@@ -88,7 +88,7 @@ def _switch(settings: Settings, on: bool, server: str | None, yes: bool) -> None
     from kdna.actions.encryption import switch_encryption
 
     def confirm(affected: list[Server]) -> bool:
-        names = ", ".join(s.alias for s in affected)
+        names = ", ".join(s.alias for s in affected) or "servers to come"
         meaning = "everybody who can read there will see names and contents of new backups"
         return doing.confirm([f"Not encrypting on {names}", meaning], "Stop encrypting?", yes)
 

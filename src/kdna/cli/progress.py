@@ -134,7 +134,7 @@ class LiveReport(Report):
         counts = self._counts
         elapsed = SYSTEM.monotonic() - self._began
         if not counts.files and not counts.bytes:
-            return [f"{(counts.phase or 'working').capitalize()} … {duration(elapsed)}"]
+            return [f"{(counts.phase or 'working').capitalize()}, {duration(elapsed)}"]
         done = f"{plural(counts.files, 'file')}, {size(counts.bytes)}"
         if counts.files_total:
             done = f"{counts.files:,} of {plural(counts.files_total, 'file')}, "
@@ -143,9 +143,8 @@ class LiveReport(Report):
         share = self._share()
         if share is not None:
             left = self._time_left()
-            lines.append(
-                f"{_bar(share)} {share:4.0%}" + (f"   about {duration(left)} left" if left is not None else "")
-            )
+            time = "" if left is None else f"   about {duration(left)} left"
+            lines.append(f"{_bar(share, self._console.encoding)} {share:4.0%}{time}")
         details = [f"{size(counts.bytes_new)} new", f"{size(counts.bytes_known)} known"]
         if counts.bytes_new or counts.bytes_known:
             lines.append(", ".join(details) + (f", {plural(counts.failed, 'failure')}" if counts.failed else ""))
@@ -176,10 +175,11 @@ class LiveReport(Report):
         return max(self._counts.bytes_total - after, 0) / (after - before) * (ended - began)
 
 
-def _bar(share: float, width: int = 30) -> str:
+def _bar(share: float, encoding: str, width: int = 30) -> str:
     """A bar of 30 cells."""
+    done, rest = "━╌" if encoding.lower().startswith("utf") else "#-"
     full = round(share * width)
-    return "━" * full + "╌" * (width - full)
+    return done * full + rest * (width - full)
 
 
 def report(settings: Settings, counts: Counts | None = None) -> Report:

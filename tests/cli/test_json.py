@@ -1,0 +1,75 @@
+"""What --json prints has the shapes that docs/json.md promises: the same keys, no more and no fewer."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from program import done, finish, run, start
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "json.md").read_text(encoding="utf-8")
+
+
+def promised(heading: str) -> Any:
+    """The example below a heading."""
+    match = re.search(rf"^### {heading}\n.*?```json\n(.*?)```", PAGE, re.MULTILINE | re.DOTALL)
+    assert match, f"docs/json.md has no {heading}"
+    return json.loads(match[1])
+
+
+def shape(value: Any) -> Any:
+    """Keys and kinds of a value; of a list, those of its first element."""
+    if isinstance(value, dict):
+        return {key: shape(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [shape(value[0])] if value else []
+    return None
+
+
+def same(heading: str, answer: dict[str, Any]) -> None:
+    there, here = shape(promised(heading)), shape(answer)
+    for key in there.keys() & here.keys():
+        if not there[key] or not here[key]:  # an empty list or nothing says nothing of what would be in it
+            there[key] = here[key] = None
+    assert here == there
+
+
+def test_servers(home: Path, tmp_path: Path) -> None:
+    same("kdna server init", done("server", "init", "--json").answer)
+    words = ["-ad", "local", "-a", "nas", "-r", str(tmp_path / "nas"), "--json"]
+    same("kdna server add", done("server", "add", *words).answer)
+    same("kdna server update", done("server", "update", "nas", "--default", "--json").answer)
+    same("kdna server list", done("server", "list", "--json").answer)
+    same("kdna server status", done("server", "status", "nas", "--json").answer)
+    same("kdna server update", done("server", "delete", "-a", "nas", "--json").answer)
+
+
+def test_backups(docs: Path, nas: Path, tmp_path: Path) -> None:
+    added = done("backup", "add", "papers", docs, "first", "--json")
+    same("kdna backup add", added.answer)
+    same("notice", added.lines[0])
+    done("server", "add", "-ad", f"file://{tmp_path}", "-a", "usb", "-r", "x")
+    same("kdna backup restore", done("backup", "restore", "-t", "papers:first", "back", "-n", "--json").answer)
+    same("kdna server status", done("server", "status", "nas", "--json").answer)
+    same("kdna backup list", done("backup", "list", "--json").answer)
+    same("error", json.loads(run("backup", "restore", "-t", "papers:none", "--json").err))
+    same("kdna backup delete", done("backup", "delete", "-t", "papers:first", "--yes", "--json").answer)
+
+
+def test_encryption(nas: Path, tmp_path: Path) -> None:
+    same("kdna encrypt keygen", done("encrypt", "keygen", tmp_path / "k", "--json").answer)
+    same("kdna encrypt status", done("encrypt", "status", "--json").answer)
+    same("kdna encrypt deactivate", done("encrypt", "deactivate", "--yes", "--json").answer)
+
+
+def test_progress(nas: Path, tmp_path: Path) -> None:
+    (tmp_path / "big").mkdir()
+    with open(tmp_path / "big" / "sparse", "wb") as file:
+        for _ in range(600):
+            file.write(bytes(1 << 20))
+    lines = finish(start("backup", "add", "papers", tmp_path / "big", "t", "--json")).lines
+    for line in lines:
+        if line["type"] == "progress":
+            same("progress", line)
