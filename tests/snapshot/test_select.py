@@ -313,7 +313,7 @@ def test_a_question_costs_about_a_microsecond() -> None:
     names = [b"file%d.py" % number for number in range(20_000)]
     start = time.perf_counter()
     assert not any(rules.excludes(name, False) for name in names)
-    assert time.perf_counter() - start < 0.5  # generous: it is 0.02 on an idle machine
+    assert time.perf_counter() - start < 0.5  # generous: it is 0.006 on an idle machine
 
 
 def test_a_cache_is_known_by_its_signature() -> None:

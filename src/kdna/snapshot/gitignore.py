@@ -10,8 +10,8 @@ Names are bytes and so are patterns: ``?`` is one byte, and case counts, on ever
 
 Why not a library: pathspec 1.1.1, asked the same questions as `git check-ignore`, left out ``foo\n`` for the
 pattern ``foo``, and ``a/b`` for ``a[!x]b``; it knows no ``[[:digit:]]``, no ``[a\]b]``, fails with an error
-of the regular expression engine on ``[z-a]``, and took 2.7 µs an entry for ten rules where joined
-expressions take 0.2 µs.
+of the regular expression engine on ``[z-a]``, and took 2.6 µs an entry for ten rules where joined
+expressions take 0.3 µs.
 """
 
 from __future__ import annotations
