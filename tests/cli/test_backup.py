@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -512,3 +514,73 @@ def test_two_backups_at_once(nas: Path, docs: Path) -> None:
     running = [start("backup", "add", "papers", docs, f"t{n}", "--json") for n in range(4)]
     assert [finish(process).code for process in running] == [0] * 4
     assert len(done("backup", "list", "--json").answer["backups"]) == 5
+
+
+def test_the_very_first_backups_may_be_made_at_once(home: Path, docs: Path) -> None:
+    running = [start("backup", "add", "papers", docs, f"t{n}") for n in range(3)]
+    outcomes = [finish(process) for process in running]
+    assert [outcome.code for outcome in outcomes] == [0] * 3, outcomes
+    assert sum("Your key was made" in outcome.err for outcome in outcomes) == 1
+    assert len(done("backup", "list", "--json").answer["backups"]) == 3
+
+
+def test_backups_made_before_there_was_a_server_are_still_found(home: Path, docs: Path, tmp_path: Path) -> None:
+    done("backup", "add", "papers", docs, "early")
+    done("server", "add", "-ad", "local", "-a", "nas", "-r", tmp_path / "nas")
+    done("backup", "add", "papers", docs, "late")
+    listed = done("backup", "list", "--json").answer["backups"]
+    assert [(b["tags"][0]["tag"], b["server"]) for b in listed] == [("early", "local"), ("late", "nas")]
+    done("backup", "restore", "-t", "papers:early", tmp_path / "back")
+    assert [s["alias"] for s in done("server", "list", "--json").answer["servers"]] == ["nas", "local"]
+
+
+def test_a_repository_of_a_later_version(nas: Path, docs: Path, first: str) -> None:
+    record = nas / "kdna" / "encrypted" / "repository"
+    framed = bytearray(record.read_bytes()[:-32])
+    framed[8] += 1
+    record.chmod(0o600)
+    record.write_bytes(bytes(framed) + hashlib.sha256(framed).digest())
+    before = tree(nas)
+    for words in (["add", "papers", docs, "t"], ["list"], ["restore", "-t", "papers:first", "back"]):
+        outcome = run("backup", *words)
+        assert outcome.code == 1
+        assert "version 2" in outcome.err
+        assert "newest KDNA" in outcome.err
+    assert tree(nas) == before
+
+
+def test_a_damaged_repository_record(nas: Path, docs: Path, first: str) -> None:
+    record = nas / "kdna" / "encrypted" / "repository"
+    record.chmod(0o600)
+    record.write_bytes(record.read_bytes()[:-1])
+    outcome = run("backup", "add", "papers", docs, "t")
+    assert outcome.code == 1
+    assert "damaged" in outcome.error
+    record.unlink()
+    outcome = run("backup", "add", "papers", docs, "t")
+    assert outcome.code == 1
+    assert "'repository' is missing" in outcome.error
+    assert "Put that file back" in outcome.hint
+
+
+def test_a_new_machine_without_the_key_can_name_the_server(home: Path, nas: Path, first: str) -> None:
+    key = home / ".kdna" / "kdna.key"
+    kept = key.read_bytes()
+    shutil.rmtree(home / ".kdna")
+    outcome = done("server", "add", "-ad", "local", "-a", "nas", "-r", nas)
+    assert "cannot be opened yet" in outcome.err
+    assert "KDNA_KEY_FILE" in outcome.err
+    assert not key.exists()
+    key.write_bytes(kept)
+    key.chmod(0o600)
+    assert [b["snapshot"] for b in done("backup", "list", "--json").answer["backups"]] == [first]
+
+
+def test_a_home_that_cannot_be_made(docs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("KDNA_HOME", str(tmp_path / "file" / "home"))
+    for words in (["server", "init"], ["backup", "add", "papers", docs, "t"], ["backup", "list"]):
+        outcome = run(*words)
+        assert outcome.code == 1
+        assert outcome.hint
+        assert "made for" not in outcome.err

@@ -32,13 +32,11 @@ def test_keygen_takes_a_file_name_as_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("path", "error"),
-    [("there", "exists already"), ("no/such/key", "no folder"), ("no/", "no folder"), ("", "no folder")],
+    [("there", "exists already"), (".", "exists already"), ("no/such/key", "no folder"), ("no/", "no folder")],
 )
 def test_keygen_overwrites_nothing_and_makes_no_folders(tmp_path: Path, path: str, error: str) -> None:
     (tmp_path / "there").write_text("mine")
-    if not path:
-        (tmp_path / "kdna.key").write_text("mine too")
-        error = "exists already"
+    (tmp_path / "kdna.key").write_text("mine too")
     outcome = run("encrypt", "keygen", path)
     assert outcome.code == 1
     assert error in outcome.error

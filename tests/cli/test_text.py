@@ -34,8 +34,16 @@ def test_sizes(count: int, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (59.4, "59 s"), (59.6, "1:00 min"), (3599.6, "1:00:00 h"), (3723, "1:02:03 h")],
-)  # fmt: skip
+    [
+        (0, "0.0 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.4, "59 s"),
+        (59.6, "1:00 min"),
+        (3599.6, "1:00:00 h"),
+        (3723, "1:02:03 h"),
+    ],
+)
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
@@ -79,10 +87,5 @@ def test_names_made_visible(name: str, shown: str) -> None:
 def test_nothing_that_moves_a_cursor_is_left(name: str) -> None:
     shown = visible(name)
     shown.encode()
-    assert not {unicodedata.category(char) for char in shown if char not in "\u200c\u200d"} & {
-        "Cc",
-        "Cf",
-        "Cs",
-        "Zl",
-        "Zp",
-    }
+    kinds = {unicodedata.category(char) for char in shown if char not in "\u200c\u200d"}
+    assert not kinds & {"Cc", "Cf", "Cs", "Zl", "Zp"}
