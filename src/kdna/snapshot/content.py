@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import NamedTuple
@@ -25,6 +26,7 @@ class Content(NamedTuple):
     status: os.stat_result  # after the last read
     steady: bool  # whether it stayed the same while it was read
     extra: Extra | None
+    without_xattrs: OSError | None  # why it has to do without its extended attributes
 
 
 class NotRegular(OSError):
@@ -39,28 +41,34 @@ class FileSaver:
         self._cutter = Cutter(cut_seed)
         self._counts = counts
 
-    def save(self, folder: disk.Folder, name: bytes, status: os.stat_result) -> Content:
-        """Store the file `name` of an open folder; `status` is what a look at it just said.
+    def save(self, folder: disk.Folder, name: bytes) -> Content:
+        """Store the file `name` of an open folder.
 
         Raises OSError for what is wrong with the file, `StorageError` for what is wrong with the storage.
         """
         fd = disk.open_file(folder, name)
+        problem = None
         try:
+            before = os.fstat(fd)
             for tries in range(1, _TRIES + 1):
-                ids, size, extents, listed = self._read(fd, status)
+                if not stat.S_ISREG(before.st_mode):
+                    raise NotRegular(errno.EINVAL, "is not a file any more")
+                ids, size, extents, listed = self._read(fd, before)
                 after = os.fstat(fd)
-                if not stat.S_ISREG(after.st_mode):
-                    raise NotRegular(f"{os.fsdecode(name)} is not a file any more")
-                steady = _same(status, after)
+                steady = _same(before, after)
                 if steady or tries == _TRIES or after.st_size > _WORTH_READING_AGAIN:
                     break
-                status = after
-            xattrs = disk.read_xattrs(fd)
+                before = after
+                os.lseek(fd, 0, os.SEEK_SET)
+            try:
+                xattrs = disk.read_xattrs(fd)
+            except OSError as error:
+                xattrs, problem = [], error
         finally:
             os.close(fd)
         plain = not xattrs and extents is None and not listed
         extra = None if plain else Extra(xattrs=xattrs, extents=extents, listed=listed)
-        return Content(ids, size, after, steady, extra)
+        return Content(ids, size, after, steady, extra, problem)
 
     def _read(self, fd: int, status: os.stat_result) -> tuple[bytes, int, list[tuple[int, int]] | None, bool]:
         """The ids of a file's blobs, its size, its extents if it has holes, and whether the ids are in a list."""
@@ -95,8 +103,7 @@ class FileSaver:
 
 
 def _read_small(fd: int, size: int) -> bytes | None:
-    """The whole of a small file; None when it has grown large meanwhile."""
-    os.lseek(fd, 0, os.SEEK_SET)
+    """The whole of a small file, read from its beginning; None when it has grown large meanwhile."""
     data = os.read(fd, size + 1)
     if len(data) == size:
         return data

@@ -25,36 +25,18 @@ from kdna.errors import SourceError
 from kdna.progress import Counts, Sink
 from kdna.repository.reader import Reader
 from kdna.snapshot import metadata as disk
-from kdna.snapshot.content import Content, FileSaver
+from kdna.snapshot.entries import EntrySaver, node_of
 from kdna.snapshot.manifest import Manifest
-from kdna.snapshot.node import (
-    BLOCK,
-    CHARACTER,
-    FIFO,
-    FILE,
-    FOLDER,
-    SYMLINK,
-    Extra,
-    Node,
-    encode_part,
-    ends_part,
-)
-from kdna.snapshot.parent import U64, Parent
+from kdna.snapshot.node import FILE, FOLDER, Extra, Node, encode_parts, ends_part
+from kdna.snapshot.parent import Parent
 from kdna.snapshot.select import CACHE_TAG, IGNORE_FILE, NO_RULES, Rules, is_cache_tag
 from kdna.snapshot.store import Store
 
 _OPEN_FOLDERS = 100  # ancestors deeper than this are closed while folders below them are saved
-_SHOWN = 8 * 1024 * 1024  # bytes: a file that takes long enough to be named while it is read
 _IGNORE_MOST = 1 << 20  # bytes read of an ignore file
 _PART_CHECK = 1024  # a shorter part never ends
-_KINDS = {
-    stat.S_IFREG: FILE,
-    stat.S_IFDIR: FOLDER,
-    stat.S_IFLNK: SYMLINK,
-    stat.S_IFIFO: FIFO,
-    stat.S_IFCHR: CHARACTER,
-    stat.S_IFBLK: BLOCK,
-}
+# What opening something says that has become a symlink, a file, a folder, a socket since it was looked at, or nothing.
+_NOT_IT = {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.ENOENT}
 
 
 @dataclass(frozen=True)
@@ -127,10 +109,8 @@ class _Saver:
         self._options = options
         self._counts = counts
         self._sink = sink
-        self._files = FileSaver(store, reader.seal.cut_seed, counts)
+        self._entry_saver = EntrySaver(store, self._parent, reader.seal.cut_seed, counts, sink)
         self._owners: set[tuple[int, int]] = set()
-        self._linked: dict[tuple[int, int], Content] = {}
-        self._devices: dict[int, int] = {}
 
     def run(self, source: bytes) -> Saved:
         """Save everything."""
@@ -158,16 +138,12 @@ class _Saver:
         before = root if root and root.kind == FILE else None
         try:
             here.folder = disk.open_root(here.path)
-            node = before if before and self._parent.unchanged(before, status) else None
-            node = node or self._file(here, os.path.basename(path), status, before)
+            node = self._entry_saver.save(here.folder, os.path.basename(path), path, status, before)
         except OSError as error:
             raise SourceError(f"{os.fsdecode(path)}: {error.strerror}", "Nothing was saved.") from None
         finally:
             _close(here)
-        if node is before:
-            self._counts.files += 1
-            self._counts.unchanged += 1
-            self._counts.bytes += status.st_size
+        assert node is not None  # noqa: S101 - for the type checker: only a socket has no node
         return node
 
     # folders
@@ -186,7 +162,8 @@ class _Saver:
                 self._open_again(stack)
             child = self._entries(here)
             if child is not None:
-                self._open(child, here)
+                if not self._open(child, here):
+                    continue
                 self._enter(child)
                 stack.append(child)
                 if len(stack) > _OPEN_FOLDERS:
@@ -199,12 +176,18 @@ class _Saver:
             stack[-1].add(node, here.before)
             self._end_part_if_due(stack[-1], node.name)
 
-    def _open(self, child: _Open, parent: _Open) -> None:
-        """Open a folder in its parent; one that can't be opened is reported, and saved as empty."""
+    def _open(self, child: _Open, parent: _Open) -> bool:
+        """Open a folder in its parent; one that may not be opened is reported, and saved as empty.
+
+        False when there is no folder any more.
+        """
         try:
             child.folder = disk.open_folder(_folder_of(parent), child.name)
         except OSError as error:
             self._failed(child.path, error)
+            parent.same = parent.same and child.before is None
+            return error.errno not in _NOT_IT
+        return True
 
     def _open_again(self, stack: list[_Open]) -> None:
         """Open the last folder of the stack by way of the nearest open one; if that fails, what is left is lost."""
@@ -232,22 +215,26 @@ class _Saver:
         if here.folder is not None:
             try:
                 names = disk.names(here.folder)
-                here.extra = _xattrs_only(disk.read_xattrs(here.folder))
                 here.names = self._select(here, here.folder, names)
                 here.names.reverse()
             except OSError as error:
                 self._failed(here.path, error)
+            xattrs = self._entry_saver.xattrs(here.path, functools.partial(disk.read_xattrs, here.folder))
+            here.extra = Extra(xattrs=xattrs) if xattrs else None
         if here.before is not None:
             here.olds = self._parent.nodes(here.before)
             here.old = next(here.olds, None)
 
     def _select(self, here: _Open, folder: disk.Folder, names: list[bytes]) -> list[bytes]:
-        """Obey what the folder itself says of what to leave out. Raises OSError."""
+        """Obey what the folder itself says of what to leave out."""
         if IGNORE_FILE in names:
-            here.rules, complaints = here.rules.with_file(_start_of(folder, IGNORE_FILE, _IGNORE_MOST))
+            content = _start_of(folder, IGNORE_FILE, _IGNORE_MOST)
+            complaints = ["can't be read as a file; nothing is left out because of it"]
+            if content is not None:
+                here.rules, complaints = here.rules.with_file(content)
             for complaint in complaints:
                 self._sink.warning(os.fsdecode(os.path.join(here.path, IGNORE_FILE)), complaint)
-        if self._options.caches and CACHE_TAG in names and is_cache_tag(_start_of(folder, CACHE_TAG, 64)):
+        if self._options.caches and CACHE_TAG in names and is_cache_tag(_start_of(folder, CACHE_TAG, 64) or b""):
             self._counts.excluded += len(names) - 1
             return [CACHE_TAG]
         return names
@@ -261,7 +248,7 @@ class _Saver:
         else:
             self._end_part(here)
             content = b"".join(here.parts)
-        node = _node(here.name, FOLDER, here.status, 0, content, here.extra)
+        node = node_of(here.name, FOLDER, here.status, 0, content, here.extra)
         return before if node == before and before is not None else node
 
     def _end_part_if_due(self, here: _Open, name: bytes) -> None:
@@ -270,7 +257,7 @@ class _Saver:
 
     def _end_part(self, here: _Open) -> None:
         if here.nodes:
-            here.parts.append(self._store.put_tree(encode_part(here.nodes))[0])
+            here.parts += [self._store.put_tree(part)[0] for part in encode_parts(here.nodes)]
             here.nodes = []
 
     # entries: the loop that every file passes through
@@ -346,100 +333,28 @@ class _Saver:
             here.same = here.same and match is None
             return None
         if self._options.one_file_system and status.st_dev != here.status.st_dev:
-            here.add(_node(name, FOLDER, status), match)
+            here.add(node_of(name, FOLDER, status), match)
             return None
         before = match if match is not None and match.kind == FOLDER else None
         return _Open(os.path.join(here.path, name), name, status, before, here.rules.enter(name))
 
     def _entry(self, here: _Open, name: bytes, status: os.stat_result, match: Node | None) -> Node | None:
         """Anything but a folder or a plainly unchanged file; None when it could not be read, which is reported."""
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode))
-        if kind is None:  # a socket: there is nothing in it to save
-            self._counts.excluded += 1
-            return None
         path = os.path.join(here.path, name)
         try:
-            if kind == FILE:
-                return self._file(here, name, status, match if match is not None and match.kind == FILE else None)
-            self._counts.files += 1
-            if match is not None and match.kind == kind and self._parent.unchanged(match, status):
-                self._counts.unchanged += 1
-                return match
-            self._count_new(match)
-            return self._special(here, name, kind, status)
+            return self._entry_saver.save(_folder_of(here), name, path, status, match)
         except OSError as error:
             self._failed(path, error)
             return None
-
-    def _special(self, here: _Open, name: bytes, kind: int, status: os.stat_result) -> Node:
-        """A symlink, fifo or device. Raises OSError."""
-        folder = _folder_of(here)
-        target = disk.read_symlink(folder, name) if kind == SYMLINK else b""
-        device = disk.device_number(status) if kind in (CHARACTER, BLOCK) else 0
-        xattrs = disk.read_xattrs_of(folder, name)
-        extra = Extra(target=target, device=device, xattrs=xattrs) if target or device or xattrs else None
-        return _node(name, kind, status, 0, b"", extra)
-
-    def _file(self, here: _Open, name: bytes, status: os.stat_result, match: Node | None) -> Node:
-        """A file that is new, changed or has several names. Raises OSError."""
-        link = self._link(status) if status.st_nlink > 1 else None
-        if match is not None and self._parent.unchanged(match, status) and _link_of(match) == link:
-            self._counts.files += 1
-            self._counts.unchanged += 1
-            self._counts.bytes += status.st_size
-            return match
-        key = (status.st_dev, status.st_ino)
-        content = self._linked.get(key) if link else None
-        if content is None or content.status.st_ctime_ns != status.st_ctime_ns:
-            if status.st_size >= _SHOWN:
-                self._counts.current = os.fsdecode(os.path.join(here.path, name))
-            content = self._files.save(_folder_of(here), name, status)
-            if link:
-                self._linked[key] = content
-        if not content.steady:
-            self._sink.warning(os.fsdecode(os.path.join(here.path, name)), "changed while it was read; saved as read")
-        self._counts.files += 1
-        self._count_new(match)
-        extra = _with_link(content.extra, link)
-        node = _node(name, FILE, content.status, content.size, content.ids, extra)
-        return node if content.steady else msgspec.structs.replace(node, ctime=0)
-
-    def _link(self, status: os.stat_result) -> tuple[int, int]:
-        """What all names of one file share: its file system, counted as they are met, and inode."""
-        return self._devices.setdefault(status.st_dev, len(self._devices)), status.st_ino & U64
-
-    def _count_new(self, match: Node | None) -> None:
-        if match is None:
-            self._counts.new += 1
-        else:
-            self._counts.changed += 1
 
     def _failed(self, path: bytes, error: OSError) -> None:
         """Report what could not be read. What went away meanwhile is no failure: there is nothing left to save."""
         if isinstance(error, FileNotFoundError):
             self._sink.warning(os.fsdecode(path), "went away before it was read")
-        else:
-            self._counts.failed += 1
-            self._sink.warning(os.fsdecode(path), error.strerror or str(error))
-
-
-def _node(
-    name: bytes, kind: int, status: os.stat_result, size: int = 0, content: bytes = b"", extra: Extra | None = None
-) -> Node:
-    """A node for what a look at an entry said."""
-    return Node(
-        name,
-        kind,
-        stat.S_IMODE(status.st_mode),
-        status.st_uid,
-        status.st_gid,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-        status.st_ino & U64,
-        size,
-        content,
-        extra,
-    )
+            return
+        self._counts.failed += 1
+        why = "became something else before it was read" if error.errno in _NOT_IT else error.strerror or str(error)
+        self._sink.warning(os.fsdecode(path), why)
 
 
 def _folder_of(here: _Open) -> disk.Folder:
@@ -455,24 +370,15 @@ def _close(here: _Open) -> None:
         here.folder = None
 
 
-def _start_of(folder: disk.Folder, name: bytes, most: int) -> bytes:
-    """The first bytes of a file. Raises OSError."""
-    fd = disk.open_file(folder, name)
+def _start_of(folder: disk.Folder, name: bytes, most: int) -> bytes | None:
+    """The first bytes of a file; None for what is none, or can't be read."""
     try:
-        return os.read(fd, most) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+        fd = disk.open_file(folder, name)
+    except OSError:
+        return None
+    try:
+        return os.read(fd, most) if stat.S_ISREG(os.fstat(fd).st_mode) else None
+    except OSError:
+        return None
     finally:
         os.close(fd)
-
-
-def _xattrs_only(xattrs: list[tuple[bytes, bytes]]) -> Extra | None:
-    return Extra(xattrs=xattrs) if xattrs else None
-
-
-def _link_of(node: Node) -> tuple[int, int] | None:
-    return node.extra.link if node.extra else None
-
-
-def _with_link(extra: Extra | None, link: tuple[int, int] | None) -> Extra | None:
-    if link is None:
-        return extra
-    return msgspec.structs.replace(extra, link=link) if extra else Extra(link=link)
