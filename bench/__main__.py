@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import shlex
 import shutil
+import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -40,42 +43,44 @@ def options() -> argparse.Namespace:
 
 
 def run(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Measure cell by cell; what is done is on disk after each, whatever becomes of the rest."""
     work = chosen.work.resolve()
-    wanted = chosen.tools.split(",")
+    wanted, targets = chosen.tools.split(","), chosen.targets.split(",")
     known = [tool for tool in every_tool(shlex.split(chosen.kdna)) if tool.name in wanted]
     tools = [tool for tool in known if not tool.missing()]
     rounds = 1 if chosen.quick else chosen.runs
     result: dict[str, Any] = {
         "machine": machine(work),
         "rounds": rounds,
-        "data": {},
         "tools": {tool.name: tool.facts() for tool in tools},
         "not_installed": [tool.name for tool in known if tool.missing()],
+        "data": {},
+        "samples": [],
+        "failures": [],
     }
-    cells = []
     with contextlib.ExitStack() as stack:
-        shutil.rmtree(work / "sshd", ignore_errors=True)
-        targets = chosen.targets.split(",")
-        ssh_config = stack.enter_context(sshd(work / "sshd")) if "sftp" in targets else None
-        for name in chosen.data.split(","):
+        work.mkdir(parents=True, exist_ok=True)
+        run_folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="run-", dir=work)))
+        ssh_config = stack.enter_context(sshd(run_folder / "sshd")) if "sftp" in targets else None
+        for name, target in itertools.product(chosen.data.split(","), targets):
             data = make(name, work, chosen.quick)
+            cell = Cell(data, ssh_config if target == "sftp" else None, tools, run_folder)
+            cell.run(rounds)
             result["data"][data.name] = data.facts()
-            for target in targets:
-                cells.append(Cell(data, ssh_config if target == "sftp" else None, tools, work))
-                cells[-1].run(rounds)
-    result["samples"] = [sample for cell in cells for sample in cell.samples]
-    result["failures"] = [failure for cell in cells for failure in cell.failures]
+            result["samples"] += cell.samples
+            result["failures"] += cell.failures
+            report.write(result, chosen.out / f"{chosen.name}.json")
     return result
 
 
 def main() -> int:
     chosen = options()
     if chosen.report:
-        return report.write(json.loads(chosen.report.read_text()), chosen.report)
-    result = run(chosen)
+        report.write(json.loads(chosen.report.read_text()), chosen.report)
+        return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that sshd ends and the data is put back, as on Ctrl-C
     chosen.out.mkdir(parents=True, exist_ok=True)
-    report.write(result, chosen.out / f"{chosen.name}.json")
-    return 1 if result["failures"] else 0
+    return 1 if run(chosen)["failures"] else 0
 
 
 if __name__ == "__main__":

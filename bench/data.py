@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import random
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,9 +95,9 @@ class Dataset:
 
 
 def make(name: str, work: Path, quick: bool) -> Dataset:
-    """The data set of that name, made now unless it lies in `work` already; a path is taken as it is."""
+    """The data set of that name, made now unless it lies in `work` already; of a path, a fresh copy."""
     if os.sep in name:
-        return Dataset(Path(name).resolve().name, Path(name).resolve())
+        return _copy(Path(name).resolve(), work / "data")
     if name not in MAKERS:
         raise SystemExit(f"no data set is called {name}: there are {', '.join(MAKERS)}; a folder needs a / in its path")
     folder = work / "data" / f"{name}-{'quick-' if quick else ''}{RECIPE}"
@@ -108,6 +109,12 @@ def make(name: str, work: Path, quick: bool) -> Dataset:
         MAKERS[name](part, 20 if quick else 1)
         part.rename(folder)
     return Dataset(name, folder, memory_only=name == "sparse")
+
+
+def _copy(original: Path, data: Path) -> Dataset:
+    data.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["rsync", "-aHAX", "--delete", str(original), str(data)], check=True)
+    return Dataset(original.name, data / original.name)
 
 
 def _source(root: Path, shrink: int) -> None:

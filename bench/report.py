@@ -92,7 +92,7 @@ def markdown(result: dict[str, Any]) -> str:
     if result["not_installed"]:
         lines += [f"Not installed here: {', '.join(result['not_installed'])}.", ""]
     for failure in result["failures"]:
-        lines += ["Failed: " + failure.split("\n")[0], ""]
+        lines += ["Failed: " + failure.strip().replace("\n", "\n\n> "), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -106,10 +106,9 @@ def _quietness(result: dict[str, Any]) -> str:
     return f"Beside the tool measured, {share:.2f} cores were busy (median): {verdict}."
 
 
-def write(result: dict[str, Any], path: Path) -> int:
+def write(result: dict[str, Any], path: Path) -> None:
     """Write PATH (JSON), and the table and the picture beside it."""
     path.write_text(json.dumps(result, indent=1) + "\n")
     path.with_suffix(".md").write_text(markdown(result))
     path.with_suffix(".svg").write_text(chart.draw(tables(result), result))
     print(f"written: {path.with_suffix('')}.json, .md, .svg")
-    return 0

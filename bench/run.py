@@ -21,13 +21,13 @@ Sample = dict[str, object]
 class Cell:
     """All measurements of one data set on one target: `samples` has one entry per tool, job and round."""
 
-    def __init__(self, data: Dataset, ssh_config: Path | None, tools: list[Tool], work: Path) -> None:
+    def __init__(self, data: Dataset, ssh_config: Path | None, tools: list[Tool], folder: Path) -> None:
         self.data = data
         self.target = "sftp" if ssh_config else "local"
         self.ssh_config = ssh_config
         self.tools = [tool for tool in tools if tool.is_peer or not data.memory_only]
         self.jobs = JOBS[:2] if data.memory_only else JOBS
-        self.work = work
+        self.folder = folder
         self.samples: list[Sample] = []
         self.failures: list[str] = []
         self.compared: set[str] = set()
@@ -48,8 +48,7 @@ class Cell:
 
     @contextlib.contextmanager
     def _place(self, tool: Tool) -> Iterator[Place]:
-        folder = self.work / "round" / tool.name
-        shutil.rmtree(folder, ignore_errors=True)
+        folder = self.folder / tool.name
         ssh_folder = folder / "home" / ".ssh"
         ssh_folder.mkdir(parents=True, mode=0o700)
         if self.ssh_config:
