@@ -15,6 +15,8 @@ PRIVILEGE = "setuid and setgid bits"
 ACL = "access control list"
 TIME = "time of the last change"
 
+MOST_XATTRS = 16 * 1024 * 1024  # bytes of the extended attributes of one entry: more is refused
+
 
 class Attributes(NamedTuple):
     """What is to be set on an entry of this machine."""

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated
 
 import msgspec
 
 from kdna.errors import Damaged
+from kdna.snapshot.attributes import MOST_XATTRS
+from kdna.snapshot.holes import MOST_EXTENTS
 
 FILE, FOLDER, SYMLINK, FIFO, CHARACTER, BLOCK = range(1, 7)
 ID = 32
@@ -20,8 +23,11 @@ IDS_IN_NODE = 1024  # a longer list of blobs is stored as blobs itself
 _PART_LEAST = 1024
 _PART_MOST = 16 * 1024
 _PART_MASK = 0xFFF
+_PART_BYTES = 4 * 1024 * 1024  # a part of more is halved; no part that can be read is much larger
+_LARGEST_FILE = (1 << 63) - 1
 _LIST_LEAST = 256
 _LIST_MOST = 16 * 1024
+_FEW = msgspec.Meta(max_length=64 * 1024)
 
 
 class Extra(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
@@ -29,9 +35,10 @@ class Extra(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
 
     target: bytes = b""  # of a symlink
     device: int = 0  # number of a device
-    xattrs: list[tuple[bytes, bytes]] = []  # sorted; POSIX ACLs are among them
+    xattrs: Annotated[list[tuple[bytes, bytes]], _FEW] = []  # sorted; POSIX ACLs are among them
     link: tuple[int, int] | None = None  # hard links of one file share it: (file system, inode) in this snapshot
-    extents: list[tuple[int, int]] | None = None  # (offset, length) of the data of a sparse file; the rest is holes
+    # (offset, length) of the data of a sparse file; the rest is holes
+    extents: Annotated[list[tuple[int, int]], msgspec.Meta(max_length=MOST_EXTENTS)] | None = None
     listed: bool = False  # the content names blobs that list the ids of the blobs
 
 
@@ -57,7 +64,7 @@ class Node(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(list[Node])
+_decoder = msgspec.msgpack.Decoder(Annotated[list[Node], msgspec.Meta(max_length=_PART_MOST)])
 
 
 def encode_part(nodes: Sequence[Node]) -> bytes:
@@ -65,12 +72,26 @@ def encode_part(nodes: Sequence[Node]) -> bytes:
     return _encoder.encode(nodes)
 
 
+def encode_parts(nodes: Sequence[Node]) -> Iterator[bytes]:
+    """The same, halved until none is too large: a thousand huge files have more ids than fit into one blob."""
+    data = _encoder.encode(nodes)
+    if len(data) <= _PART_BYTES or len(nodes) == 1:
+        yield data
+    else:
+        half = len(nodes) // 2
+        yield from encode_parts(nodes[:half])
+        yield from encode_parts(nodes[half:])
+
+
 def decode_part(data: bytes) -> list[Node]:
     """The nodes of a part, in order. Raises `Damaged`."""
+    if len(data) > _PART_BYTES + MOST_XATTRS:
+        raise Damaged("a folder's record is too large")
     try:
-        return _decoder.decode(data)
+        nodes: list[Node] = _decoder.decode(data)
     except msgspec.MsgspecError as error:
         raise Damaged(f"a folder's record cannot be read: {error}") from None
+    return nodes
 
 
 def ends_part(count: int, name: bytes) -> bool:
@@ -90,26 +111,31 @@ def cut_list(ids: Iterable[bytes]) -> Iterator[bytes]:
         yield b"".join(piece)
 
 
-def check_node(node: Node) -> None:
-    """Refuse what could lead outside the folder it is restored to, or makes no sense. Raises `Damaged`."""
+def check_node(node: Node, before: bytes = b"") -> None:
+    """Refuse what could lead outside the folder it is restored to, or makes no sense; `before` is the name before.
+
+    Raises `Damaged`.
+    """
     name = node.name
     if not name or name in (b".", b"..") or b"/" in name or b"\0" in name:
         raise Damaged(f"the snapshot holds an impossible name {name!r}")
-    if not FILE <= node.kind <= BLOCK or len(node.content) % ID or node.size < 0:
+    if name <= before:
+        raise Damaged(f"the snapshot holds {name!r} twice or out of order")
+    extra = node.extra
+    if not (
+        FILE <= node.kind <= BLOCK
+        and len(node.content) % ID == 0
+        and 0 <= node.size <= _LARGEST_FILE
+        and 0 <= node.mode <= 0o7777
+        and (extra is None or _makes_sense(extra, node.size))
+    ):
         raise Damaged(f"the snapshot's record of {name!r} makes no sense")
-    if node.extra and node.extra.extents is not None:
-        end = 0
-        for start, length in node.extra.extents:
-            if start < end or length <= 0 or start + length > node.size:
-                raise Damaged(f"the snapshot's record of {name!r} makes no sense")
-            end = start + length
 
 
-def check_order(nodes: Sequence[Node], before: bytes) -> bytes:
-    """Refuse names twice or out of order; `before` is the name before, returned is the last. Raises `Damaged`."""
-    for node in nodes:
-        check_node(node)
-        if node.name <= before:
-            raise Damaged(f"the snapshot holds {node.name!r} twice or out of order")
-        before = node.name
-    return before
+def _makes_sense(extra: Extra, size: int) -> bool:
+    end = 0
+    for start, length in extra.extents or ():
+        if start < end or length <= 0 or start + length > size:
+            return False
+        end = start + length
+    return extra.device >= 0 and b"\0" not in extra.target

@@ -61,5 +61,8 @@ class Parent:
             return False
         if node.extra is None or not node.extra.listed:
             return True
-        lists = b"".join(self._reader.blob(blob, tree=True) for blob in ids)
+        try:
+            lists = b"".join(self._reader.blob(blob, tree=True) for blob in ids)
+        except Damaged:
+            return False
         return all(self._store.has(lists[at : at + ID]) for at in range(0, len(lists), ID))

@@ -315,11 +315,7 @@ class _Saver:
                     here.old = old
                     return child
             else:
-                node = self._entry(here, name, status, match)
-                if node is None:
-                    here.same = False
-                else:
-                    here.add(node, match)
+                self._entry(here, name, status, match)
             if len(nodes) >= _PART_CHECK and ends_part(len(nodes), name):
                 self._end_part(here)
                 nodes = here.nodes
@@ -338,14 +334,18 @@ class _Saver:
         before = match if match is not None and match.kind == FOLDER else None
         return _Open(os.path.join(here.path, name), name, status, before, here.rules.enter(name))
 
-    def _entry(self, here: _Open, name: bytes, status: os.stat_result, match: Node | None) -> Node | None:
-        """Anything but a folder or a plainly unchanged file; None when it could not be read, which is reported."""
+    def _entry(self, here: _Open, name: bytes, status: os.stat_result, match: Node | None) -> None:
+        """Anything but a folder or a plainly unchanged file; what could not be read is reported."""
         path = os.path.join(here.path, name)
         try:
-            return self._entry_saver.save(_folder_of(here), name, path, status, match)
+            node = self._entry_saver.save(_folder_of(here), name, path, status, match)
         except OSError as error:
             self._failed(path, error)
-            return None
+            node = None
+        if node is None:
+            here.same = False
+        else:
+            here.add(node, match)
 
     def _failed(self, path: bytes, error: OSError) -> None:
         """Report what could not be read. What went away meanwhile is no failure: there is nothing left to save."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from kdna.errors import Damaged, NoSuchBackup
 from kdna.repository.reader import Reader
-from kdna.snapshot.node import FOLDER, ID, Node, check_order, decode_part
+from kdna.snapshot.node import FOLDER, ID, Node, check_node, decode_part
 from kdna.snapshot.select import Filter, Wanted
 
 Path = tuple[bytes, ...]  # names from the root down; () is the root itself
@@ -19,16 +19,7 @@ class Step(NamedTuple):
     path: Path
     node: Node
     wanted: Wanted
-    problem: Damaged | None = None  # the folder at `path` can't be read any further
-
-
-def nodes_of(reader: Reader, folder: Node) -> Iterator[Node]:
-    """The entries of a folder, in order. Raises `Damaged`."""
-    before = b""
-    for part in folder.ids():
-        nodes = decode_part(reader.blob(part, tree=True))
-        before = check_order(nodes, before)
-        yield from nodes
+    problem: Damaged | None = None  # of something in the folder at `path`
 
 
 def content_ids(reader: Reader, node: Node) -> Iterator[bytes]:
@@ -61,44 +52,76 @@ class Walk:
         self._descend = True
 
     def __iter__(self) -> Iterator[Step]:
-        """Steps, the root first. A damaged folder is a step with a problem; the walk goes on behind it."""
+        """Steps, the root first. What is damaged in a folder is a step with a problem; the walk goes on behind it."""
         yield Step((), self._root, Wanted.YES)
         if self._root.kind != FOLDER:
             return
-        stack: list[tuple[Path, Node, Iterator[Node], Filter | None]] = [
-            ((), self._root, nodes_of(self._reader, self._root), self._filter)
-        ]
+        stack = [_Folder((), self._root, self._filter)]
         while stack:
-            path, folder, nodes, wanted = stack[-1]
+            folder = stack[-1]
             try:
-                node = next(nodes, None)
+                node = folder.next(self._reader)
             except Damaged as error:
-                yield Step(path, folder, Wanted.YES, error)
-                node = None
+                yield Step(folder.path, folder.node, Wanted.YES, error)
+                continue
             if node is None:
                 stack.pop()
                 continue
+            wanted = folder.wanted
             is_folder = node.kind == FOLDER
             verdict = wanted.judge(node.name, is_folder) if wanted else Wanted.YES
             if verdict == Wanted.NO:
                 continue
-            here = (*path, node.name)
+            here = (*folder.path, node.name)
             self._descend = is_folder
             yield Step(here, node, verdict)
             if self._descend:
-                below = wanted.enter(node.name) if wanted else None
-                stack.append((here, node, nodes_of(self._reader, node), below))
+                stack.append(_Folder(here, node, wanted.enter(node.name) if wanted else None))
+
+
+class _Folder:
+    """A folder on the way from the root to where a walk is."""
+
+    __slots__ = ("_before", "_nodes", "_parts", "node", "path", "wanted")
+
+    def __init__(self, path: Path, node: Node, wanted: Filter | None) -> None:
+        self.path = path
+        self.node = node
+        self.wanted = wanted
+        self._parts = iter(node.ids())
+        self._nodes: Iterator[Node] = iter(())
+        self._before = b""
+
+    def next(self, reader: Reader) -> Node | None:
+        """The next entry, None behind the last. Raises `Damaged` for one, or a part, that is passed over then."""
+        while True:
+            node = next(self._nodes, None)
+            if node is not None:
+                check_node(node, self._before)
+                self._before = node.name
+                return node
+            part = next(self._parts, None)
+            if part is None:
+                return None
+            self._nodes = iter(decode_part(reader.blob(part, tree=True)))
 
 
 def find_node(reader: Reader, root: Node, path: bytes) -> Node:
-    """The entry at `path` below the root. Raises `NoSuchBackup` when there is none."""
+    """The entry at `path` below the root. Raises `NoSuchBackup` when there is none, `Damaged`."""
     node = root
     for name in path.split(b"/"):
         if name in (b"", b"."):
             continue
-        found = next((one for one in nodes_of(reader, node) if one.name == name), None) if node.kind == FOLDER else None
+        found = next((one for one in _nodes(reader, node) if one.name == name), None) if node.kind == FOLDER else None
         if found is None:
             shown = path.decode("utf-8", "backslashreplace")
             raise NoSuchBackup(f"the backup holds no {shown!r}", "Paths are those below the folder that was backed up.")
+        check_node(found)
         node = found
     return node
+
+
+def _nodes(reader: Reader, folder: Node) -> Iterator[Node]:
+    """The entries of a folder, unchecked. Raises `Damaged`."""
+    for part in folder.ids():
+        yield from decode_part(reader.blob(part, tree=True))

@@ -22,7 +22,7 @@ import struct
 import sys
 from collections.abc import Sequence
 
-from kdna.snapshot.attributes import ACL, Loss, loss
+from kdna.snapshot.attributes import ACL, MOST_XATTRS, Loss, loss
 
 ACCESS = b"system.posix_acl_access"
 DEFAULT = b"system.posix_acl_default"
@@ -80,16 +80,22 @@ else:  # FreeBSD and others, whose attributes have another shape
 def read(place: int | bytes) -> list[tuple[bytes, bytes]]:
     """The names and values that are kept, sorted by name; one system call where there are none.
 
-    Raises `OSError` when a file system that has attributes does not tell them.
+    Raises `OSError` when a file system that has attributes does not tell them, or when they are too large.
     """
     found = []
+    size = 0
     for name in _names(place):
         if name.startswith(_KEPT) and name not in _DROPPED:
             try:
-                found.append((name, _get(place, name)))
+                value = _get(place, name)
             except OSError as error:
                 if error.errno not in _GONE:  # removed meanwhile, or not for our eyes
                     raise
+                continue
+            size += len(value)
+            if size > MOST_XATTRS:
+                raise OSError(errno.E2BIG, f"more than {MOST_XATTRS >> 20} MiB of them")
+            found.append((name, value))
     found.sort()
     return found
 
