@@ -22,6 +22,7 @@ from kdna.cli.text import visible
 from kdna.errors import KdnaError
 
 _lock = threading.Lock()
+_LONG = {"project", "tag", "source", "note", "address", "repository"}  # columns that are broken where room is short
 _WIDE = 10_000  # columns of a table that no terminal limits
 
 
@@ -46,7 +47,10 @@ def as_json(value: Mapping[str, Any]) -> str:
 
 
 def say_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[str] = ()) -> None:
-    """A table to stdout, columns named in `right` flush right; on a pipe as wide as it needs to be, without colours."""
+    """A table to stdout, columns named in `right` flush right; on a pipe as wide as it needs to be, without colours.
+
+    On a terminal that is too narrow, what may be long is broken, and what is short stays whole.
+    """
     # 60 ms to import, which --help and scripts that want JSON need not pay
     from rich.console import Console
     from rich.table import Table
@@ -56,7 +60,8 @@ def say_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Iter
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
         flush = "right" if column in right else "left"
-        table.add_column(column, justify=flush, overflow="fold")  # type: ignore[arg-type]  # one of two literals
+        short = column not in _LONG
+        table.add_column(column, justify=flush, overflow="fold", no_wrap=short)  # type: ignore[arg-type]  # two literals
     for row in rows:
         table.add_row(*(Text(visible(cell)) for cell in row))
     drawn = io.StringIO()
