@@ -39,9 +39,9 @@ class EntrySaver:
         self._linked: dict[tuple[int, int], tuple[Node, int]] = {}
 
     def save(
-        self, folder: disk.Folder, name: bytes, path: bytes, status: os.stat_result, match: Node | None
+        self, folder: disk.Folder, where: bytes, name: bytes, status: os.stat_result, match: Node | None
     ) -> Node | None:
-        """The node of the entry `name` of an open folder; None for a socket, in which there is nothing to save.
+        """The node of the entry `name` of the folder at `where`; None for a socket, in which there is nothing to save.
 
         `status` is what a look at it just said, `match` what the parent snapshot has under its name.
         """
@@ -51,18 +51,18 @@ class EntrySaver:
             return None
         before = match if match is not None and match.kind == kind else None
         if kind == FILE:
-            return self._file(folder, name, path, status, before)
+            return self._file(folder, where, name, status, before)
         if before is not None and self._parent.unchanged(before, status):
             self._count(before, unchanged=True)
             return before
         target = disk.read_symlink(folder, name) if kind == SYMLINK else b""
         device = disk.device_number(status) if kind in (CHARACTER, BLOCK) else 0
-        xattrs = self.xattrs(path, lambda: disk.read_xattrs_of(folder, name))
+        xattrs = self.xattrs(os.path.join(where, name), lambda: disk.read_xattrs_of(folder, name))
         self._count(match)
         extra = Extra(target=target, device=device, xattrs=xattrs) if target or device or xattrs else None
         return node_of(name, kind, status, extra=extra)
 
-    def _file(self, folder: disk.Folder, name: bytes, path: bytes, status: os.stat_result, match: Node | None) -> Node:
+    def _file(self, folder: disk.Folder, where: bytes, name: bytes, status: os.stat_result, match: Node | None) -> Node:
         """A file that is new, changed or has several names. Raises OSError."""
         link = self._link(status) if status.st_nlink > 1 else None
         if match is not None and self._parent.unchanged(match, status) and _link_of(match) == link:
@@ -72,10 +72,10 @@ class EntrySaver:
         node, others = self._linked.get(link, (None, 0)) if link else (None, 0)
         if node is None or node.ctime not in (status.st_ctime_ns, 0):
             if status.st_size >= _SHOWN:
-                self._counts.current = os.fsdecode(path)
-            node, others = self._read(folder, name, path, link), status.st_nlink
+                self._counts.current = os.fsdecode(os.path.join(where, name))
+            node, others = self._read(folder, where, name, link), status.st_nlink
         elif not node.ctime:
-            self._warn_of_change(path)
+            self._warn_of_change(os.path.join(where, name))
         if link and others > 1:
             self._linked[link] = (node, others - 1)
         elif link:
@@ -83,18 +83,18 @@ class EntrySaver:
         self._count(match)
         return node if node.name == name else msgspec.structs.replace(node, name=name)
 
-    def _read(self, folder: disk.Folder, name: bytes, path: bytes, link: tuple[int, int] | None) -> Node:
+    def _read(self, folder: disk.Folder, where: bytes, name: bytes, link: tuple[int, int] | None) -> Node:
         """A file whose content has to be read. Raises OSError."""
         content = self._files.save(folder, name)
         extra = content.extra
         if content.without_xattrs is not None:
-            self._warn_of_xattrs(path, content.without_xattrs)
+            self._warn_of_xattrs(os.path.join(where, name), content.without_xattrs)
         if link is not None:
             extra = msgspec.structs.replace(extra, link=link) if extra else Extra(link=link)
         node = node_of(name, FILE, content.status, content.size, content.ids, extra)
         if content.steady:
             return node
-        self._warn_of_change(path)
+        self._warn_of_change(os.path.join(where, name))
         return msgspec.structs.replace(node, ctime=0)
 
     def xattrs(self, path: bytes, read: Callable[[], list[tuple[bytes, bytes]]]) -> list[tuple[bytes, bytes]]:

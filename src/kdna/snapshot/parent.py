@@ -24,6 +24,7 @@ class Parent:
         self.root = manifest.root if manifest else None
         # A file changed within the tick in which the parent read it may have the very times it had then.
         self.racy = manifest.began - _TICK if manifest else 0
+        self.damaged = False  # some of it could not be read
         self._store = store
         self._reader = reader
         self._sink = sink
@@ -34,8 +35,18 @@ class Parent:
             try:
                 yield from decode_part(self._reader.blob(part, tree=True))
             except Damaged as error:
-                self._sink.notice(f"An earlier backup is damaged ({error}); its files are read again.")
+                if not self.damaged:
+                    self._sink.notice(f"An earlier backup is damaged ({error}); what it can't tell is read again.")
+                self.damaged = True
                 return
+
+    def readable(self, blob: bytes) -> bool:
+        """Whether a tree that is said to be stored can be read; one that can't is not said to be stored any more."""
+        try:
+            self._reader.blob(blob, tree=True)
+        except Damaged:
+            return False
+        return True
 
     def unchanged(self, node: Node, status: os.stat_result) -> bool:
         """Whether an entry of the same name and kind is as it was, and its content is stored."""

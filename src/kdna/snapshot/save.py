@@ -138,7 +138,7 @@ class _Saver:
         before = root if root and root.kind == FILE else None
         try:
             here.folder = disk.open_root(here.path)
-            node = self._entry_saver.save(here.folder, os.path.basename(path), path, status, before)
+            node = self._entry_saver.save(here.folder, here.path, os.path.basename(path), status, before)
         except OSError as error:
             raise SourceError(f"{os.fsdecode(path)}: {error.strerror}", "Nothing was saved.") from None
         finally:
@@ -257,8 +257,15 @@ class _Saver:
 
     def _end_part(self, here: _Open) -> None:
         if here.nodes:
-            here.parts += [self._store.put_tree(part)[0] for part in encode_parts(here.nodes)]
+            here.parts += map(self._put_part, encode_parts(here.nodes))
             here.nodes = []
+
+    def _put_part(self, part: bytes) -> bytes:
+        """Store a part of a folder; where damage was met, don't rely on what is said to be there already."""
+        blob, new = self._store.put_tree(part)
+        if not new and self._parent.damaged and not self._parent.readable(blob):
+            self._store.put_tree(part)
+        return blob
 
     # entries: the loop that every file passes through
 
@@ -336,11 +343,10 @@ class _Saver:
 
     def _entry(self, here: _Open, name: bytes, status: os.stat_result, match: Node | None) -> None:
         """Anything but a folder or a plainly unchanged file; what could not be read is reported."""
-        path = os.path.join(here.path, name)
         try:
-            node = self._entry_saver.save(_folder_of(here), name, path, status, match)
+            node = self._entry_saver.save(_folder_of(here), here.path, name, status, match)
         except OSError as error:
-            self._failed(path, error)
+            self._failed(os.path.join(here.path, name), error)
             node = None
         if node is None:
             here.same = False
