@@ -138,6 +138,18 @@ class Reader:
             raise Damaged(f"blob {blob.hex()[:16]} is in no pack on the server", damage_hint(f"blob {blob.hex()[:16]}"))
         return found
 
+    def place(self, blob: bytes) -> Location:
+        """The copy of a data blob to fetch, in its true length. Raises `Damaged`.
+
+        A put key can write an index that lies. One that names another length is found out by reading, before anybody
+        plans with it where the bytes that follow belong.
+        """
+        found = self.where(blob)
+        if len(found) > 1 and any(other.length != found[0].length for other in found):
+            length = len(self.blob(blob, tree=False))
+            return next(place for place in self.where(blob) if place.length == length)
+        return found[0]
+
     # reading
 
     def blob(self, blob: bytes, tree: bool) -> bytes:
@@ -159,7 +171,7 @@ class Reader:
     def cut(self, raw: bytes, location: Location, blob: bytes, tree: bool) -> bytes:
         """A blob out of its frame, checked against its id. Raises `Damaged`."""
         data = raw[location.start : location.start + location.length]
-        if self._hashers[tree](data) != blob:
+        if len(data) != location.length or self._hashers[tree](data) != blob:
             raise _damaged_pack(location.pack, "it holds other bytes than the index says")
         return data
 

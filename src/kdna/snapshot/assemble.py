@@ -87,7 +87,7 @@ class Assembler:
         """The blobs of a file, where each begins in its content, and where it lies. Raises `Damaged`."""
         at = 0
         for blob in content_ids(self._reader, node):
-            location = self._reader.where(blob)[0]
+            location = self._reader.place(blob)
             yield blob, at, location
             at += location.length
 
@@ -169,8 +169,15 @@ class Assembler:
             try:
                 return self._reader.cut(opened.raw, want.location, want.blob, tree=False)
             except Damaged:
-                return self._reader.blob(want.blob, tree=False)
-        return self._reader.blob(want.blob, tree=False)
+                return self._elsewhere(want)
+        return self._elsewhere(want)
+
+    def _elsewhere(self, want: _Want) -> bytes:
+        """A blob from any whole copy. Raises `Damaged`."""
+        data = self._reader.blob(want.blob, tree=False)
+        if len(data) != want.location.length:  # what follows it was planned for another place
+            raise Damaged(f"the index has a wrong length for blob {want.blob.hex()[:16]}")
+        return data
 
 
 def _places(node: Node) -> Places:
