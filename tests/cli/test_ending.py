@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -200,6 +201,27 @@ def test_a_killed_restore_goes_on_where_it_was(nas: Path, big: Path, tmp_path: P
     finish(process)
     done("backup", "restore", "-t", "papers:t", tmp_path / "back")
     assert tree(tmp_path / "back" / "big") == tree(big)
+
+
+@posix
+def test_a_reader_that_is_stuck_keeps_nobody_from_leaving(nas: Path, docs: Path) -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(write, bytes(65536))
+    os.set_blocking(write, True)
+    process = start("backup", "add", "papers", docs, "t", "--json", stdout=write)
+    os.close(write)
+    wait_for(docs.parent / "home" / ".kdna", "kdna.key")  # of which a notice wants to tell
+    time.sleep(0.5)
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    outcome = finish(process)
+    os.close(read)
+    assert time.monotonic() - began < 1.5
+    assert outcome.code == 143
+    assert "interrupted" in outcome.err
 
 
 @posix

@@ -21,7 +21,7 @@ import click
 from kdna.cli.text import visible
 from kdna.errors import KdnaError
 
-_lock = threading.Lock()
+_out, _err = threading.Lock(), threading.Lock()  # two, so that a reader who is stuck keeps no error from being told
 _LONG = {"project", "tag", "source", "note", "address", "repository"}  # columns that are broken where room is short
 _WIDE = 10_000  # columns of a table that no terminal limits
 
@@ -106,7 +106,7 @@ def _write(stream: TextIO | None, text: str) -> None:
     """Write a line and see it off; nothing when there is no such stream, or nobody reads it any more."""
     if stream is None:
         return
-    with _lock:
+    with _out if stream is sys.stdout else _err:
         try:
             click.echo(text, file=stream)
             stream.flush()

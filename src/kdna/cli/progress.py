@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.live import Live
 
-_LOOKS = 4.0  # a second
+_PAUSE = 0.25  # seconds between two drawings
 _WINDOW = 10.0  # seconds over which the rate is averaged
 
 
@@ -97,30 +97,44 @@ class LiveReport(Report):
         self._live: Live = Live(
             console=self._console,
             get_renderable=self._draw,
-            refresh_per_second=_LOOKS,
+            auto_refresh=False,
             transient=True,
             redirect_stdout=False,
             redirect_stderr=False,
         )
+        self._turn = threading.RLock()  # a line and a drawing at once would draw over each other
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._redraw, name="kdna-progress", daemon=True)
 
     def __enter__(self) -> LiveReport:
-        self._live.start()
+        self._live.start(refresh=True)
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._live.stop()
+        self._ended.set()
+        with self._turn:
+            self._live.stop()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Take the display away while a question is asked."""
-        self._live.stop()
-        try:
-            yield
-        finally:
-            self._live.start()
+        with self._turn:
+            self._live.stop()
+            try:
+                yield
+            finally:
+                self._live.start(refresh=True)
 
     def _line(self, text: str) -> None:
-        self._console.print(text, markup=False)
+        with self._turn:
+            self._console.print(text, markup=False)
+
+    def _redraw(self) -> None:
+        while not self._ended.wait(_PAUSE):
+            with self._turn:
+                if not self._ended.is_set():
+                    self._live.refresh()
 
     def _draw(self) -> Group:
         """The display as it should be now."""

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from kdna.errors import Interrupted
 
@@ -68,12 +68,6 @@ class Stopper:
         leave(self.end(error))
 
 
-def leave(code: int) -> None:
-    """End the process now: threads that still send or wait are not waited for."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            if stream is not None:
-                stream.flush()
-        except (OSError, ValueError):
-            continue
+def leave(code: int) -> NoReturn:
+    """End the process now: threads that still send or wait are not waited for. All that was written is flushed."""
     os._exit(code)
