@@ -36,7 +36,7 @@ class Cell:
     def run(self, rounds: int) -> None:
         for number in range(rounds):
             with contextlib.ExitStack() as cleaning:
-                places = {}
+                places, self.stored = {}, {}
                 for tool in list(self.tools):
                     places[tool.name] = cleaning.enter_context(self._place(tool))
                     self._attempt(tool, number, "set up", places[tool.name])
