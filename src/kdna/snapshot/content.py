@@ -15,6 +15,7 @@ from kdna.snapshot.node import IDS_IN_NODE, Extra, cut_list
 from kdna.snapshot.store import Store
 
 _TRIES = 3
+_ENDLESS = 1 << 62
 _WORTH_READING_AGAIN = 64 * 1024 * 1024  # bytes; a larger file that keeps changing is stored as it was read
 
 
@@ -78,12 +79,13 @@ class FileSaver:
             data = _read_small(fd, size)
             if data is not None:
                 return (self._put(data) if data else b""), len(data), None, False
+            size = os.fstat(fd).st_size or _ENDLESS  # what the kernel makes up on the fly has no size
         extents = data_extents(fd, size) if holes else None
         if extents == [(0, size)]:
             extents = None
         ids = []
         stored = 0
-        for piece in self._cutter.cut(fd, extents):
+        for piece in self._cutter.cut(fd, size, extents):
             ids.append(self._put(piece))
             stored += len(piece)
         if len(ids) <= IDS_IN_NODE:

@@ -21,23 +21,30 @@ class Cutter:
     def __init__(self, seed: int) -> None:
         self._cdc = FastCDC(_AVERAGE, min_size=_LEAST, max_size=_MOST, seed=seed)
 
-    def cut(self, fd: int, extents: Sequence[tuple[int, int]] | None) -> Iterator[bytes]:
-        """The pieces of an open file, or of its extents (offset, length) one after another. Raises OSError."""
-        source = _Stream(fd) if extents is None else _ExtentStream(fd, extents)
+    def cut(self, fd: int, size: int, extents: Sequence[tuple[int, int]] | None) -> Iterator[bytes]:
+        """The pieces of the first `size` bytes of an open file, or of its extents (offset, length) one after another.
+
+        What a file grows by meanwhile is left for the next time: one that never stops growing must have an end.
+        Raises OSError.
+        """
+        source = _Stream(fd, size) if extents is None else _ExtentStream(fd, extents)
         for chunk in self._cdc.cut_stream(source):
             yield bytes(chunk.data)
 
 
 class _Stream:
-    """A file from its beginning to wherever it ends."""
+    """A file from its beginning to wherever it ends, at most a number of bytes."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, most: int) -> None:
         self._fd = fd
+        self._left = most
         os.lseek(fd, 0, os.SEEK_SET)
 
     def readinto(self, buffer: memoryview) -> int:
         """Fill a buffer as far as one read does; 0 at the end."""
-        return _readinto(self._fd, buffer)
+        got = _readinto(self._fd, memoryview(buffer)[: self._left])
+        self._left -= got
+        return got
 
 
 class _ExtentStream:

@@ -59,8 +59,9 @@ class EntrySaver:
         device = disk.device_number(status) if kind in (CHARACTER, BLOCK) else 0
         xattrs = self.xattrs(os.path.join(where, name), lambda: disk.read_xattrs_of(folder, name))
         self._count(match)
-        extra = Extra(target=target, device=device, xattrs=xattrs) if target or device or xattrs else None
-        return node_of(name, kind, status, extra=extra)
+        extra = Extra(target=target, device=device, xattrs=xattrs or []) if target or device or xattrs else None
+        node = node_of(name, kind, status, extra=extra)
+        return _to_be_read_again(node) if xattrs is None else node
 
     def _file(self, folder: disk.Folder, where: bytes, name: bytes, status: os.stat_result, match: Node | None) -> Node:
         """A file that is new, changed or has several names. Raises OSError."""
@@ -87,25 +88,24 @@ class EntrySaver:
         """A file whose content has to be read. Raises OSError."""
         content = self._files.save(folder, name)
         extra = content.extra
-        if content.without_xattrs is not None:
+        if content.without_xattrs:
             self._warn_of_xattrs(os.path.join(where, name), content.without_xattrs)
         if link is not None:
             extra = msgspec.structs.replace(extra, link=link) if extra else Extra(link=link)
         node = node_of(name, FILE, content.status, content.size, content.ids, extra)
-        if content.steady:
-            return node
-        self._warn_of_change(os.path.join(where, name))
-        return msgspec.structs.replace(node, ctime=0)
+        if not content.steady:
+            self._warn_of_change(os.path.join(where, name))
+        return node if content.steady and not content.without_xattrs else _to_be_read_again(node)
 
-    def xattrs(self, path: bytes, read: Callable[[], list[tuple[bytes, bytes]]]) -> list[tuple[bytes, bytes]]:
-        """Extended attributes; what can't tell its own is saved without."""
+    def xattrs(self, path: bytes, read: Callable[[], list[tuple[bytes, bytes]]]) -> list[tuple[bytes, bytes]] | None:
+        """Extended attributes; None for what can't tell its own, and is saved without."""
         try:
             return read()
         except FileNotFoundError:
             raise
         except OSError as error:
             self._warn_of_xattrs(path, error)
-            return []
+            return None
 
     def _link(self, status: os.stat_result) -> tuple[int, int]:
         """What all names of one file share: its file system, counted as they are met, and inode."""
@@ -145,6 +145,11 @@ def node_of(
         content,
         extra,
     )
+
+
+def _to_be_read_again(node: Node) -> Node:
+    """A node that the next backup does not take for unchanged."""
+    return msgspec.structs.replace(node, ctime=0)
 
 
 def _link_of(node: Node) -> tuple[int, int] | None:

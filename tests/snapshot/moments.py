@@ -1,0 +1,44 @@
+"""Something happens at an exact moment of the code under test: right before it opens, renames, links or makes a name.
+
+What another process might do between two system calls is done there by way of the interpreter's audit events, on real
+files, every time the test runs. Nothing is replaced: the code under test does what it always does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+
+_waiting: list[tuple[str, bytes, Callable[[], None]]] = []
+_listening = False
+
+
+def _hear(event: str, arguments: tuple[object, ...]) -> None:
+    for waiting in list(_waiting):
+        awaited, name, act = waiting
+        if event == awaited and name in (arguments[:2] if name else (b"",)):
+            _waiting.remove(waiting)
+            act()
+
+
+@contextlib.contextmanager
+def once_before(event: str, name: bytes, act: Callable[[], None]) -> Iterator[list[bool]]:
+    """Run `act` before the first `event` (``open``, ``os.rename``, …) on `name`; the list tells whether it happened."""
+    global _listening
+    if not _listening:
+        sys.addaudithook(_hear)
+        _listening = True
+    happened: list[bool] = []
+
+    def note() -> None:
+        happened.append(True)
+        act()
+
+    waiting = (event, name, note)
+    _waiting.append(waiting)
+    try:
+        yield happened
+    finally:
+        with contextlib.suppress(ValueError):
+            _waiting.remove(waiting)

@@ -1,0 +1,626 @@
+"""What a second backup costs, what it notices, what is left out, and what becomes of what cannot be read."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+import trees
+from backups import Client, Done
+from ordinary import Ordinary
+
+from kdna.clock import SYSTEM
+from kdna.errors import SourceError
+from kdna.repository import layout
+from kdna.snapshot.save import SaveOptions
+from kdna.snapshot.select import CACHE_SIGNATURE, rules_of
+from kdna.storage.local import LocalStorage
+from kdna.storage.memory import Medium, MemoryStorage
+
+KB, MIB = 1000, 1024 * 1024
+HOUR = 3600 * 10**9
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="needs what only Linux has")
+needs_root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root")
+
+
+def later() -> int:
+    """A clock by which files made a moment ago are old enough to be believed."""
+    return SYSTEM.now_ns() + HOUR
+
+
+@pytest.fixture
+def medium() -> Medium:
+    return Medium()
+
+
+@pytest.fixture
+def client(tmp_path: Path, medium: Medium) -> Client:
+    return Client(lambda: MemoryStorage(medium), tmp_path / "cache", now=later)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "source").mkdir()
+    return tmp_path / "source"
+
+
+def fill(folder: Path, files: int = 50, size: int = 3000) -> None:
+    for number in range(files):
+        place = folder / f"folder{number % 5}"
+        place.mkdir(exist_ok=True)
+        (place / f"file{number}").write_bytes(random.Random(number).randbytes(size))
+
+
+def comes_back(client: Client, done: Done, source: Path) -> None:
+    """A machine that knows nothing restores what is in the source now."""
+    target = source.with_name(f"target-{os.urandom(4).hex()}")
+    other = Client(client.storage, target.with_name(f"{target.name}-cache"))
+    assert other.restore(done.sid, target).warnings == []
+    assert trees.differences(trees.describe(source), trees.describe(target)) == []
+
+
+# what a second backup costs
+
+
+def test_an_unchanged_backup_reads_and_sends_next_to_nothing(client, source):
+    fill(source)
+    first = client.save(source)
+    assert first.counts.new == 50
+    done = client.save(source)
+    assert (done.counts.unchanged, done.counts.new, done.counts.changed) == (50, 0, 0)
+    assert done.counts.bytes_new == done.counts.bytes_known == 0
+    assert done.counts.bytes == first.counts.bytes
+    assert done.sent < 5 * KB
+    comes_back(client, done, source)
+
+
+def test_a_moved_file_and_folder_cost_next_to_nothing(client, source):
+    fill(source, size=100 * KB)
+    client.save(source)
+    (source / "folder1" / "file1").rename(source / "moved")
+    (source / "folder2").rename(source / "elsewhere")
+    done = client.save(source)
+    assert done.counts.bytes_new == 0
+    assert done.sent < 10 * KB
+    comes_back(client, done, source)
+
+
+def test_a_copy_in_another_project_costs_next_to_nothing(client, source, tmp_path):
+    fill(source, size=100 * KB)
+    client.save(source)
+    subprocess.run(["cp", "-r", source, tmp_path / "copy"], check=True)
+    done = client.save(tmp_path / "copy", project="another")
+    assert done.counts.new == 50
+    assert done.counts.bytes_new == 0
+    assert done.sent < 10 * KB
+    comes_back(client, done, tmp_path / "copy")
+
+
+def test_one_byte_in_front_of_a_large_file_costs_a_fraction_of_it(client, source):
+    data = random.Random(1).randbytes(20 * MIB)
+    (source / "large").write_bytes(data)
+    client.save(source)
+    (source / "large").write_bytes(b"!" + data)
+    done = client.save(source)
+    assert done.sent < 3 * MIB
+    comes_back(client, done, source)
+
+
+# what is noticed
+
+
+def test_an_edit_that_keeps_size_and_time_is_noticed(client, source):
+    (source / "file").write_bytes(b"before")
+    status = (source / "file").stat()
+    client.save(source)
+    (source / "file").write_bytes(b"after!")
+    os.utime(source / "file", ns=(status.st_atime_ns, status.st_mtime_ns))
+    done = client.save(source)
+    assert done.counts.changed == 1
+    comes_back(client, done, source)
+
+
+@linux
+def test_a_change_that_leaves_no_trace_within_the_tick_of_the_backup_is_noticed(tmp_path, medium, source):
+    client = Client(lambda: MemoryStorage(medium), tmp_path / "cache")  # by the true clock
+    (source / "file").write_bytes(b"before" * 1000)
+    with open(source / "file", "r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+        memory[:6] = b"BEFORE"  # the page is dirty now: the kernel does not look at the clock again
+        status = (source / "file").stat()
+        client.save(source)
+        memory[:6] = b"after!"
+        unchanged = (source / "file").stat()
+    if (status.st_mtime_ns, status.st_ctime_ns) != (unchanged.st_mtime_ns, unchanged.st_ctime_ns):
+        pytest.skip("this file system looks at the clock for every write to memory")
+    done = client.save(source)
+    assert done.counts.changed == 1
+    comes_back(client, done, source)
+
+
+def test_a_file_replaced_by_an_older_one_is_noticed(client, source):
+    (source / "file").write_bytes(b"before")
+    (source / "other").write_bytes(b"after!")
+    for name in ("file", "other"):
+        os.utime(source / name, (1_000_000_000, 1_000_000_000))
+    client.save(source)
+    (source / "other").replace(source / "file")
+    comes_back(client, client.save(source), source)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+@pytest.mark.parametrize("change", ["chmod", "chown", "xattr", "mtime"])
+def test_a_change_of_nothing_but_metadata_is_noticed_and_costs_little(client, source, kind, change):
+    entry = source / "entry"
+    if kind == "file":
+        entry.write_bytes(random.Random(1).randbytes(200 * KB))
+    else:
+        fill(entry.with_name("entry") if entry.mkdir() is None else entry)
+    client.save(source)
+    try:
+        if change == "chmod":
+            entry.chmod(0o711)
+        elif change == "chown":
+            os.chown(entry, 1234, 1234)
+        elif change == "xattr":
+            os.setxattr(entry, "user.colour", b"blue")
+        else:
+            os.utime(entry, ns=(1, 1))
+    except (OSError, AttributeError) as error:
+        pytest.skip(f"{change} is not possible here: {error}")
+    done = client.save(source)
+    assert done.counts.bytes_new == 0
+    assert done.sent < 10 * KB
+    comes_back(client, done, source)
+
+
+def test_an_entry_that_becomes_another_kind_is_noticed(client, source):
+    (source / "a").write_bytes(b"file")
+    (source / "b").mkdir()
+    (source / "b" / "inside").write_bytes(b"inside")
+    (source / "c").symlink_to("a")
+    client.save(source)
+    (source / "a").unlink()
+    (source / "a").mkdir()
+    (source / "b" / "inside").unlink()
+    (source / "b").rmdir()
+    (source / "b").symlink_to("c")
+    (source / "c").unlink()
+    (source / "c").write_bytes(b"file")
+    comes_back(client, client.save(source), source)
+
+
+def test_a_file_of_the_future_or_of_before_1970_is_saved_with_its_time(client, source):
+    for name, when in (("future", 4_000_000_000), ("past", -1_000)):
+        (source / name).write_bytes(b"x")
+        os.utime(source / name, (when, when))
+    client.save(source)
+    comes_back(client, client.save(source), source)
+
+
+# links, holes, names, kinds
+
+
+def test_names_of_one_file_in_several_folders_are_read_once_and_come_back_linked(client, source):
+    fill(source, 10)
+    (source / "folder0" / "big").write_bytes(random.Random(1).randbytes(MIB // 2))
+    for place in ("folder1/big", "folder4/too", "big"):
+        os.link(source / "folder0" / "big", source / place)
+    first = client.save(source)
+    assert first.counts.bytes_new + first.counts.bytes_known < MIB
+    comes_back(client, first, source)
+    second = client.save(source)
+    assert second.counts.unchanged == 14
+    comes_back(client, second, source)
+
+
+def test_a_change_of_one_name_is_a_change_of_all(client, source):
+    (source / "one").write_bytes(b"before")
+    os.link(source / "one", source / "two")
+    (source / "folder").mkdir()
+    os.link(source / "one", source / "folder" / "three")
+    client.save(source)
+    (source / "two").write_bytes(b"after!")
+    comes_back(client, client.save(source), source)
+    (source / "one").unlink()
+    comes_back(client, client.save(source), source)
+    (source / "two").unlink()
+    (source / "two").write_bytes(b"another file now")
+    comes_back(client, client.save(source), source)
+
+
+@pytest.mark.parametrize(
+    ("size", "data"),
+    [
+        (3 * MIB, []),
+        (3 * MIB, [(0, b"start")]),
+        (3 * MIB, [(3 * MIB - 3, b"end")]),
+        (3 * MIB, [(MIB, b"x")]),
+        (2 * MIB + 1, [(2 * MIB, b"!")]),
+        (1, [(0, b"\0")]),
+        (4096, []),
+        (3 * MIB, [(0, b"\0" * 70_000), (MIB, b"\0" * MIB)]),
+        (9 * MIB, [(0, b"a" * 65_536), (4 * MIB, b"b" * MIB), (9 * MIB - 65_536, b"c" * 65_536)]),
+    ],
+)
+def test_holes_come_back_wherever_they_are(client, source, size, data):
+    with open(source / "sparse", "wb") as file:
+        file.truncate(size)
+        for offset, piece in data:
+            file.seek(offset)
+            file.write(piece)
+    done = client.save(source)
+    assert done.sent < 200 * KB
+    comes_back(client, done, source)
+
+
+@pytest.mark.parametrize("name", [b"\x1b[31mred", b"new\nline", b"back\bspace", b"\xe2\x80\xaegpj.exe", b"\xff\xfe", b"a\\b", b" ", b"-rf"])
+def test_names_that_mean_to_deceive_come_back_and_are_reported_as_they_are(client, source, name):
+    path = os.fsencode(source) + b"/" + name
+    with open(path, "wb") as file:
+        file.write(b"x")
+    done = client.save(source)
+    comes_back(client, done, source)
+
+    def vanish() -> None:
+        os.unlink(path)
+
+    from moments import once_before
+
+    os.utime(path)
+    with once_before("open", name, vanish):
+        done = client.save(source)
+    assert done.warnings == [(os.fsdecode(path), "went away before it was read")]
+
+
+def test_sockets_are_left_out(client, source):
+    fill(source, 5)
+    with socket.socket(socket.AF_UNIX) as listening, tempfile.TemporaryDirectory() as short:
+        listening.bind(os.path.join(short, "socket"))
+        os.rename(os.path.join(short, "socket"), source / "socket")
+    done = client.save(source)
+    assert done.counts.excluded == 1
+    assert done.warnings == []
+    (source / "socket").unlink()
+    target = source.with_name("target")
+    client.restore(done.sid, target)
+    assert sorted(os.listdir(target)) == sorted(os.listdir(source))
+
+
+# the source itself
+
+
+def test_a_source_that_is_a_symlink_to_a_folder_is_that_folder(client, source, tmp_path):
+    fill(source)
+    (tmp_path / "link").symlink_to("source")
+    client.save(tmp_path / "link")
+    done = client.save(tmp_path / "link")
+    assert done.counts.unchanged == 50
+    comes_back(client, done, source)
+
+
+def test_a_source_that_is_one_file_is_compared_with_its_last_backup(client, tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(random.Random(1).randbytes(100 * KB))
+    client.save(file)
+    done = client.save(file)
+    assert (done.counts.files, done.counts.unchanged) == (1, 1)
+    file.write_bytes(b"changed")
+    done = client.save(file)
+    assert (done.counts.files, done.counts.changed) == (1, 1)
+    client.restore(done.sid, tmp_path / "restored")
+    assert (tmp_path / "restored").read_bytes() == b"changed"
+
+
+def test_a_source_that_is_a_symlink_to_a_file_is_that_file(client, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("folder/file")
+    done = client.save(tmp_path / "link")
+    client.restore(done.sid, tmp_path / "restored")
+    assert (tmp_path / "restored").read_bytes() == b"content"
+    assert not (tmp_path / "restored").is_symlink()
+
+
+def test_a_source_may_turn_from_a_folder_into_a_file_and_back(client, source):
+    fill(source)
+    client.save(source)
+    subprocess.run(["rm", "-r", source], check=True)
+    source.write_bytes(b"a file now")
+    client.save(source)
+    source.unlink()
+    source.mkdir()
+    fill(source, 7)
+    comes_back(client, client.save(source), source)
+
+
+@pytest.mark.parametrize("make", ["nothing", "fifo", "dangling"])
+def test_a_source_that_is_no_file_or_folder_is_an_error_and_no_backup(client, tmp_path, make):
+    place = tmp_path / "place"
+    if make == "fifo":
+        os.mkfifo(place)
+    elif make == "dangling":
+        place.symlink_to("nowhere")
+    with pytest.raises(SourceError):
+        client.save(place)
+    assert client.snapshots() == []
+
+
+# what is left out
+
+
+def saved(client: Client, source: Path, options: SaveOptions) -> tuple[list[str], Done]:
+    done = client.save(source, options=options)
+    target = source.with_name(f"target-{os.urandom(4).hex()}")
+    client.restore(done.sid, target)
+    return sorted(path.relative_to(target).as_posix() for path in target.rglob("*")), done
+
+
+def test_what_is_excluded_is_left_out_and_an_ignore_file_adds_to_it(client, source):
+    for path in ("a.o", "a.c", "build/x", "sub/a.o", "sub/keep.o", "sub/b.c", "sub/build/y", "deep/er/secret"):
+        (source / path).parent.mkdir(parents=True, exist_ok=True)
+        (source / path).write_bytes(b"x")
+    (source / "sub" / ".kdnaignore").write_bytes(b"*.c\n!keep.o\n/build/\n")
+    (source / "deep" / ".kdnaignore").write_bytes(b"er\n")
+    options = SaveOptions(rules=rules_of(["*.o", "/build/"]))
+    expected = ["a.c", "deep", "deep/.kdnaignore", "sub", "sub/.kdnaignore"]
+    found, done = saved(client, source, options)
+    assert found == expected
+    assert done.counts.excluded == 7
+    found, done = saved(client, source, options)  # beside a parent, too
+    assert found == expected
+    found, _ = saved(client, source, SaveOptions())  # and what was left out before is saved when wanted
+    assert found == ["a.c", "a.o", "build", "build/x", "deep", "deep/.kdnaignore", "sub", "sub/.kdnaignore", "sub/a.o", "sub/keep.o"]
+
+
+def test_of_a_cache_only_its_tag_is_saved(client, source):
+    for name in ("cache", "fake"):
+        (source / name).mkdir()
+        (source / name / "content").write_bytes(b"x")
+    (source / "cache" / "CACHEDIR.TAG").write_bytes(CACHE_SIGNATURE + b"\n# made by a test\n")
+    (source / "fake" / "CACHEDIR.TAG").write_bytes(b"something else")
+    found, _ = saved(client, source, SaveOptions(caches=True))
+    assert found == ["cache", "cache/CACHEDIR.TAG", "fake", "fake/CACHEDIR.TAG", "fake/content"]
+    found, _ = saved(client, source, SaveOptions())
+    assert "cache/content" in found
+
+
+def test_own_folders_are_not_entered(client, source):
+    fill(source, 5)
+    status = (source / "folder1").stat()
+    found, done = saved(client, source, SaveOptions(skip=frozenset({(status.st_dev, status.st_ino)})))
+    assert "folder0" in found
+    assert "folder1" not in found
+    assert done.counts.excluded == 1
+
+
+@linux
+@needs_root
+def test_other_file_systems_are_left_out_on_request(client, source):
+    fill(source, 5)
+    with mounted("tmpfs", source / "folder2", "-t", "tmpfs"):
+        (source / "folder2" / "beyond").write_bytes(b"x")
+        found, done = saved(client, source, SaveOptions(one_file_system=True))
+        assert "folder2" in found
+        assert "folder2/beyond" not in found
+        assert done.warnings == []
+        found, _ = saved(client, source, SaveOptions())
+        assert "folder2/beyond" in found
+
+
+class mounted:
+    """A file system that is mounted for the length of a block."""
+
+    def __init__(self, what: str, where: Path, *options: str) -> None:
+        self._command = ["mount", *options, what, str(where)]
+        self._where = where
+
+    def __enter__(self) -> Path:
+        done = subprocess.run(self._command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"mounting is not possible here: {done.stderr.strip()}")
+        return self._where
+
+    def __exit__(self, *_: object) -> None:
+        subprocess.run(["umount", "-l", self._where], check=True)
+
+
+# what cannot be read
+
+
+def save_what_is_forbidden(hold: str) -> tuple[list[tuple[str, str]], int, list[str], list[str]]:
+    """As an ordinary user: a tree with an unreadable `hold`; its warnings, failures, and what comes back."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        source = place / "source"
+        source.mkdir()
+        fill(source, 10, 100)
+        (source / "folder1" / ".kdnaignore").write_bytes(b"nothing\n")
+        os.chmod(source / hold, 0)
+        medium = Medium()
+        client = Client(lambda: MemoryStorage(medium), place / "cache")
+        done = client.save(source)
+        client.restore(done.sid, place / "target")
+        os.chmod(source / hold, 0o700)
+        target = place / "target"
+        found = sorted(path.relative_to(target).as_posix() for path in target.rglob("*"))
+        warnings = [(os.path.relpath(path, source), why) for path, why in done.warnings]
+        there = sorted(path.relative_to(source).as_posix() for path in source.rglob("*"))
+        if (target / hold).exists():
+            os.chmod(target / hold, 0o700)
+        return warnings, done.counts.failed, found, there
+
+
+@pytest.fixture(scope="module")
+def ordinary():
+    with Ordinary("test_save") as calls:
+        yield calls
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions of Windows are others")
+@pytest.mark.parametrize("hold", ["folder3/file8", "folder3", "folder1/.kdnaignore", "folder1/file6"])
+def test_what_is_forbidden_is_named_and_counted_and_all_else_saved(ordinary, hold):
+    warnings, failed, found, there = ordinary.call(save_what_is_forbidden, hold)
+    assert {path for path, _ in warnings} == {hold}
+    assert ("Permission denied" in why for _, why in warnings)
+    assert failed == 1
+    missing = [path for path in there if path.startswith(f"{hold}/") or (path == hold and hold != "folder3")]
+    assert found == sorted(set(there) - set(missing))
+
+
+@linux
+@needs_root
+def test_a_file_that_cannot_be_read_through_is_named_and_all_else_saved(client, source):
+    fill(source, 5)
+    (source / "folder2" / "broken").touch()
+    with mounted(f"/proc/{os.getpid()}/mem", source / "folder2" / "broken", "--bind"):
+        done = client.save(source)
+    assert done.counts.failed == 1
+    assert done.warnings == [(str(source / "folder2" / "broken"), os.strerror(errno.EIO))]
+    (source / "folder2" / "broken").unlink()
+    assert client.save(source).counts.failed == 0
+
+
+def test_an_ignore_file_that_is_no_file_is_not_obeyed_and_loses_nothing(client, source):
+    fill(source, 10)
+    (source / "rules").write_bytes(b"*\n")
+    (source / "folder1" / ".kdnaignore").symlink_to("../rules")
+    (source / "folder2" / ".kdnaignore").mkdir()
+    (source / "folder3" / ".kdnaignore").symlink_to("nowhere")
+    (source / "folder4" / "CACHEDIR.TAG").symlink_to("../rules")
+    os.mkfifo(source / "folder0" / ".kdnaignore")
+    done = client.save(source, options=SaveOptions(caches=True))
+    assert done.counts.failed == 0
+    comes_back(client, done, source)
+
+
+# damage
+
+
+def tree_packs(client: Client, medium: Medium) -> list[str]:
+    repository = client.repository()
+    reader = repository.reader()
+    reader.refresh()
+    names = [name for name in medium.objects if name.startswith(layout.PACKS)]
+    return [name for name in names if repository.seal.reader(medium.objects[name]).kind.name == "TREE_PACK"]
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("damage", ["missing", "flipped", "cut short"])
+def test_a_backup_beside_a_damaged_one_reads_again_and_is_whole(client, medium, source, damage, cached, tmp_path):
+    fill(source)
+    client.save(source)
+    for name in tree_packs(client, medium):
+        data = medium.objects[name]
+        if damage == "missing":
+            del medium.objects[name]
+        elif damage == "cut short":
+            medium.damage(name, data[: len(data) // 2])
+        else:
+            medium.damage(name, data[:-2000] + bytes(byte ^ 1 for byte in data[-2000:]))
+    if not cached:
+        client.cache = tmp_path / "other-cache"
+    (source / "folder1" / "file1").write_bytes(b"changed")
+    done = client.save(source)
+    assert done.counts.failed == 0
+    if cached and damage == "flipped":
+        return  # the copy here is good, and nothing was asked of the server's
+    comes_back(client, done, source)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_files_whose_blobs_are_gone_are_stored_again(client, medium, source, listed, monkeypatch):
+    if listed:
+        monkeypatch.setattr("kdna.snapshot.content.IDS_IN_NODE", 2)
+    fill(source, 20, 2000)
+    (source / "large").write_bytes(random.Random(1).randbytes(7 * MIB))
+    client.save(source)
+    trees_ = tree_packs(client, medium)
+    for name in [name for name in medium.objects if name.startswith(layout.PACKS) and name not in trees_]:
+        del medium.objects[name]
+    done = client.save(source)
+    assert done.counts.changed == 21
+    comes_back(client, done, source)
+    again = client.save(source)  # and then all is as before
+    assert again.counts.unchanged == 21
+
+
+def test_a_pack_without_an_index_is_found_again(client, medium, source):
+    fill(source)
+    client.save(source)
+    for name in [name for name in medium.objects if name.startswith(layout.INDEX)]:
+        del medium.objects[name]
+    done = client.save(source)
+    assert done.counts.unchanged == 50
+    assert done.sent < 20 * KB
+    comes_back(client, done, source)
+
+
+# several at once, and many
+
+
+def test_two_backups_of_one_source_at_once_are_both_whole(source, tmp_path):
+    fill(source, 200, 20 * KB)
+    Client(lambda: LocalStorage(tmp_path / "repo"), tmp_path / "cache0").repository().close()
+    done: dict[int, Done] = {}
+
+    def run(number: int) -> None:
+        client = Client(lambda: LocalStorage(tmp_path / "repo"), tmp_path / f"cache{number % 2}")
+        done[number] = client.save(source, f"tag{number}")
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(done) == 3
+    client = Client(lambda: LocalStorage(tmp_path / "repo"), tmp_path / "fresh")
+    for one in done.values():
+        comes_back(client, one, source)
+
+
+MANY = """
+import os, resource, sys, time
+from pathlib import Path
+sys.path[:0] = {path!r}
+from backups import Client
+from kdna.storage.local import LocalStorage
+place = Path({place!r})
+client = Client(lambda: LocalStorage(place / "repo"), place / "cache")
+for run in range(2):
+    done = client.save(place / "source")
+    assert done.counts.files == {files} and not done.warnings, done
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="asks the system for the memory of a process")
+@pytest.mark.parametrize("linked", [False, True])
+def test_memory_stays_flat_however_many_files_there_are(tmp_path, source, linked):
+    count, folders = (40_000, 40) if linked else (100_000, 100)
+    fds = []
+    for number in range(folders):
+        (source / f"{number}").mkdir()
+        fds.append(os.open(source / f"{number}", os.O_RDONLY))
+    for number in range(count):
+        here = fds[number % folders]
+        fd = os.open(f"{number}", os.O_WRONLY | os.O_CREAT, 0o644, dir_fd=here)
+        os.write(fd, b"%d" % number)
+        os.close(fd)
+        if linked:  # and the other name lies where the walk comes much later
+            os.link(f"{number}", f"{number}", src_dir_fd=here, dst_dir_fd=fds[(number + folders // 2) % folders])
+    for fd in fds:
+        os.close(fd)
+    files = sum(len(names) for _, _, names in os.walk(source))
+    code = MANY.format(path=sys.path, place=str(tmp_path), files=files)
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert int(out) < 200, f"{out} MiB for {files} files"
