@@ -252,7 +252,7 @@ def test_a_deep_folder_that_moves_away_while_it_is_saved_is_reported_and_the_res
     with once_before("open", b"deepest", lambda: below[120].rename(source / "away")) as happened:
         done = client.save(source)
     assert happened
-    assert done.warnings == [(str(below[150] / "zz"), GONE)]
+    assert done.warnings == [(str(below[200] / "file"), GONE), (str(below[150] / "zz"), GONE)]
     target = restored(client, done, source)
     assert (target / deepest.relative_to(source) / "deepest").read_bytes() == b"x"
     assert (target / "zz").read_bytes() == b"the backup goes on"
