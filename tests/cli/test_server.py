@@ -251,6 +251,21 @@ def test_an_unknown_host_key_is_refused_unless_accepted(own_sshd: Server, home: 
     done("server", "status", "box")
 
 
+def test_an_unknown_host_key_among_several_servers(own_sshd: Server, nas: Path, first: str) -> None:
+    (own_sshd.home / ".ssh" / "known_hosts").unlink()
+    done("server", "add", "-ad", own_sshd.address, "-a", "box", "-r", str(own_sshd.root), "--no-check")
+    outcome = run("backup", "list", "--json")
+    assert outcome.code == 1
+    assert [b["snapshot"] for b in outcome.answer["backups"]] == [first]
+    assert [(p["server"], p["error"]) for p in outcome.answer["problems"]] == [("box", "HostKeyUnknown")]
+    terminal = Terminal("backup", "list")
+    terminal.expect("[y/N]")
+    terminal.type("y\n")
+    assert terminal.wait() == 0
+    assert "papers" in terminal.screen
+    done("backup", "list")
+
+
 def test_an_unknown_host_key_is_asked_about_on_a_terminal(own_sshd: Server, home: Path) -> None:
     known = own_sshd.home / ".ssh" / "known_hosts"
     known.unlink()

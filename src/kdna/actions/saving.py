@@ -34,7 +34,7 @@ from kdna.storage.local import LocalStorage
 _TRIES = 5  # sessions that are fenced, or generated tags that somebody else takes, before giving up
 _PATTERN_FILE_MAX = 1 << 20  # bytes
 _LOCAL_WARNING = (
-    "No server is configured, so backups go to {folder}. A copy on the same disk is no disaster recovery: "
+    "Without another server, backups go to {folder} on this machine. A copy on the same disk is no disaster recovery: "
     "add a server with 'kdna server add -a nas -ad user@host -r backups'."
 )
 
