@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from kdna.config import values
 from kdna.config.records import AutoBackup, Defaults, Server, built_in
 from kdna.errors import UsageError
+from kdna.storage.address import parse_port
 
 ID_LETTERS = string.ascii_letters + string.digits + "._-"
 
@@ -45,7 +46,7 @@ def test_an_id_is_accepted_exactly_when_it_follows_the_rule(text: str) -> None:
 
 @pytest.mark.parametrize(("value", "port"), [("22", 22), ("1", 1), ("65535", 65535), (2222, 2222), ("00022", 22)])
 def test_ports(value: str | int, port: int) -> None:
-    assert values.check_port(value) == port
+    assert parse_port(value) == port
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_ports(value: str | int, port: int) -> None:
 )
 def test_what_is_no_port_is_refused(value: str | int) -> None:
     with pytest.raises(UsageError, match="is no port") as caught:
-        values.check_port(value)
+        parse_port(value)
     assert "1 to 65535" in caught.value.hint
     assert len(str(caught.value)) < 100
 

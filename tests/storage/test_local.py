@@ -23,7 +23,7 @@ posix_only = pytest.mark.skipif(os.name != "posix", reason="about POSIX permissi
 
 
 def test_nothing_is_made_by_opening(tmp_path: Path) -> None:
-    storage = open_storage(Address("file", path=str(tmp_path)), "a/b")
+    storage = open_storage(Address(folder=str(tmp_path)), "a/b")
     assert storage.location == str(tmp_path / "a" / "b")
     storage.list("")
     storage.sync()

@@ -45,7 +45,7 @@ def open_at() -> Iterator[Open]:
     opened = []
 
     def open_one(server: Server, root: str, port: int | None = None, timing: Timing = QUICK) -> SftpStorage:
-        connection = SshConnection(Address("ssh", server.host, server.user, port or server.port), timing=timing)
+        connection = SshConnection(Address(server.host, server.user, port or server.port), timing=timing)
         opened.append(connection)
         connection.open()
         return SftpStorage(connection, root)
@@ -503,4 +503,4 @@ def test_keys_are_exchanged_anew_without_harm(
 
 
 def test_an_address_with_a_port_is_what_users_write(sshd: Server) -> None:
-    assert parse_address(sshd.address) == Address("ssh", "127.0.0.1", sshd.user, sshd.port)
+    assert parse_address(sshd.address) == Address("127.0.0.1", sshd.user, sshd.port)

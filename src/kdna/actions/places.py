@@ -10,15 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kdna.actions.caller import AskHostKey, Caller
 from kdna.actions.keys import ensure_user_secret
-from kdna.config.address import parse_address
 from kdna.config.records import Server
 from kdna.errors import Denied, Exists, HostKeyUnknown, NoRepository, Unreachable, Unsupported
 from kdna.repository.opening import Repository, create_repository, open_repository
-from kdna.storage.address import Address
+from kdna.storage.address import Address, parse_address
 from kdna.storage.base import Space, Storage
 from kdna.storage.local import LocalStorage
 from kdna.storage.opening import open_storage
@@ -153,7 +152,7 @@ def _ssh_address(server: Server) -> Address:
     Port 22 is what a row of kdna.conf has when nobody said anything, so there the ssh config decides, as for ssh.
     """
     if server.ssh_config:
-        return Address("ssh", server.ssh_config)
+        return Address(server.ssh_config)
     address = parse_address(server.address)
     port = address.port or (server.port if server.port != _SSH_PORT else None)
-    return Address("ssh", address.host or "", address.user, port)
+    return replace(address, port=port)

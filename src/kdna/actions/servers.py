@@ -9,12 +9,11 @@ from kdna.actions.caller import Caller
 from kdna.actions.catalog import Listing, Wanted, encrypts_by_default, list_backups, servers_to_search
 from kdna.actions.keys import user_secret
 from kdna.actions.places import Link, connected
-from kdna.config.address import Address, parse_address
 from kdna.config.document import Document
 from kdna.config.file import create, edit, load
 from kdna.config.records import Server
-from kdna.config.values import check_port
 from kdna.errors import ConfigError, Denied, KeyFileError, NoRepository, UsageError, WrongKey
+from kdna.storage.address import Address, parse_address, parse_port
 
 SSH_PORT = 22
 
@@ -120,7 +119,7 @@ def _complete(new: NewServer, document: Document) -> Server:
     """A whole record from what the user said. Raises `UsageError`."""
     if new.address is None or new.path is None or new.alias is None:
         raise UsageError("a server needs an address, a repository and an alias", "Give -ad, -r and -a.")
-    port = check_port(new.port) if new.port is not None else parse_address(new.address).port or SSH_PORT
+    port = parse_port(new.port) if new.port is not None else parse_address(new.address).port or SSH_PORT
     return Server(
         id=document.next_server_id() if new.id is None else new.id,
         address=_settled(new.address),
@@ -138,7 +137,7 @@ def _changed(server: Server, new: NewServer) -> Server:
     stated = parse_address(address)
     port = server.port
     if new.port is not None:
-        port = check_port(new.port)
+        port = parse_port(new.port)
         if new.address is None and stated.port is not None:
             address = _without_port(stated)
     elif new.address is not None and stated.port is not None:
@@ -158,7 +157,8 @@ def _changed(server: Server, new: NewServer) -> Server:
 
 def _settled(address: str) -> str:
     """The address, if it is one. Raises `UsageError`."""
-    return parse_address(address).text
+    parse_address(address)
+    return address
 
 
 def _without_port(address: Address) -> str:

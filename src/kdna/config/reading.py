@@ -17,8 +17,9 @@ from typing import Generic, TypeVar
 
 from kdna.config.records import AutoBackup, Defaults, Keys, Server
 from kdna.config.syntax import Malformed, Setting, is_comment, read_header, read_row, read_setting
-from kdna.config.values import FALSE_WORDS, TRUE_WORDS, check_id, check_port, check_text, parse_boolean
+from kdna.config.values import FALSE_WORDS, TRUE_WORDS, check_id, check_text, parse_boolean
 from kdna.errors import ConfigError, UsageError
+from kdna.storage.address import parse_port
 
 HOME_FOLDER = "."  # the repository path that means the user's home
 
@@ -208,7 +209,7 @@ def _read_server(fields: list[str]) -> tuple[Server, bool]:
         id=id_,
         address=address,
         path=HOME_FOLDER if key_file else path,
-        port=check_port(port),
+        port=parse_port(port),
         alias=alias,
         encrypted=parse_boolean(encrypted, "encrypted"),
         key_file=key_file,

@@ -12,18 +12,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, TypeAlias
 
-from kdna.config.address import check_host, parse_address
 from kdna.config.values import (
     boolean_text,
     check_frequency,
     check_id,
     check_path,
-    check_port,
-    check_text,
+        check_text,
     check_timestamp,
     show,
 )
 from kdna.errors import UsageError
+from kdna.storage.address import check_host, parse_address, parse_port
 
 Keys: TypeAlias = Mapping[str, Callable[[str, str], str]]
 
@@ -51,7 +50,7 @@ class Server:
     def __post_init__(self) -> None:
         check_id(self.id)
         check_path(self.path, "repository path")
-        check_port(self.port)
+        parse_port(self.port)
         check_id(self.alias, "alias")
         stated = parse_address(self.address).port
         if stated is not None and stated != self.port:

@@ -56,14 +56,6 @@ def check_path(text: str, what: str = "path") -> str:
     return text
 
 
-def check_port(value: str | int) -> int:
-    """A TCP port, 1 to 65535."""
-    text = str(value)
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65_535):
-        raise UsageError(f"{show(text)} is no port", "A port is a number from 1 to 65535; SSH has 22.")
-    return int(text)
-
-
 def parse_boolean(text: str, what: str) -> bool:
     """True or false from the words a person writes for it."""
     word = text.lower()

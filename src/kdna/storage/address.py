@@ -1,122 +1,150 @@
-"""Server addresses: what a user writes after ``-ad``, as a value, and back as text.
+"""Server addresses: what a user writes after ``-ad``, as a value. Pure.
 
-Understood are ``user@host``, ``host`` (which may be a Host of the ssh config), ``host:port`` in both,
-``[v6]`` with an optional port, ``ssh://user@host:port``, ``file:///path`` and ``local``. Nothing here touches
-the network or the disk.
+    user@host  host               over SSH; a host may be a name from the user's ssh config
+    ssh://user@host:port          the same, with the port in it
+    file:///folder                a folder of this machine: a disk, a stick, a network mount
+    local                         this machine; the repository path says where
+
+Only the form is looked at here; whether anybody answers there is for the storage to find out.
 """
 
 from __future__ import annotations
 
-import ipaddress
+import os
 import re
 from dataclasses import dataclass
-from urllib.parse import quote, unquote_to_bytes
 
 from kdna.errors import UsageError
 
-_HINT = "An address is user@host, an ssh config host, ssh://user@host:port, file:///path or local."
-_USER = re.compile(r"[^\s@:/\[\]\\'\"`$&;|<>()!*?#{}\x00-\x20\x7f-\x9f]+\Z")
-_HOST = re.compile(r"[^\W_][\w.-]*\Z|_[\w.-]*\Z")
+_HINT = "Allowed: user@host, a host of your ssh config, ssh://user@host:port, file:///folder, or local."
+
+# \w takes letters of every script: ssh config aliases and host names are not only English. Nothing a shell or an
+# option parser would act on gets through.
+_USER = re.compile(r"[\w.][\w.+\\%@$~-]*")
+_HOST = re.compile(r"\w[\w.-]*")
+_LONGEST_HOST = 255
+_LONGEST_PATH = 32_767  # characters; the most that any of our systems takes (Windows)
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server is: a host reached by SSH, a folder of this machine, or the built-in server `local`.
+    """Where a server is: `host` is set for SSH, `folder` for ``file:``, neither for ``local``.
 
-    `kind` is ``ssh``, ``file`` or ``local``. `host`, `user` and `port` are for ``ssh``; the last two are None
-    when the address leaves them to the ssh config. `path` is for ``file``, absolute.
+    `user` and `port` are None when the address leaves them to the ssh config.
     """
 
-    kind: str
-    host: str = ""
+    host: str | None = None
     user: str | None = None
     port: int | None = None
-    path: str = ""
+    folder: str | None = None
 
-    def __str__(self) -> str:
-        """The address as a user would write it; parsing it gives an equal value."""
-        if self.kind == "local":
-            return "local"
-        if self.kind == "file":
-            return "file://" + quote(self.path.encode("utf-8", "surrogateescape"), safe="/:")
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        user = f"{self.user}@" if self.user is not None else ""
-        if self.port is not None:
-            return f"ssh://{user}{host}:{self.port}"
-        # A bare host named like the built-in server has to be told apart from it.
-        return f"ssh://{user}{host}" if host == "local" and not user else user + host
+    def local_path(self, path: str) -> str | None:
+        """The absolute folder of this machine that `path` means, or None for a server reached by SSH.
+
+        A relative path is below the folder of a ``file:`` address, else below the user's home.
+        """
+        if self.host is not None:
+            return None
+        base = self.folder or os.path.expanduser("~")
+        return os.path.normpath(os.path.join(base, os.path.expanduser(path)))
 
 
 def parse_address(text: str) -> Address:
-    """The address that `text` names. Raises `UsageError` when it is not one."""
-    if not text or any(ord(char) < 32 or ord(char) == 127 for char in text):
-        raise _malformed(text, "it is empty or holds a control character")
+    """The address that `text` names. Raises `UsageError` that says what is wrong and what is allowed."""
+    if not text:
+        raise UsageError("the address is empty", _HINT)
+    if not text.isprintable():
+        raise UsageError(f"the address {_shown(text)} holds a control character", _HINT)
     if text == "local":
-        return Address("local")
+        return Address()
+    if text.lower().startswith("file:"):
+        return Address(folder=_folder(text))
     scheme, separator, rest = text.partition("://")
     if not separator:
-        return _parse_ssh(text, text)
-    if scheme.lower() == "ssh":
-        return _parse_ssh(rest.removesuffix("/"), text)
-    if scheme.lower() in ("file", "local"):
-        return _parse_file(rest, text)
-    raise _malformed(text, f"'{scheme}' is no kind of server known here")
+        return _ssh(text, text, url=False)
+    if scheme.lower() != "ssh":
+        raise UsageError(f"no servers are reached by {_shown(scheme)}", _HINT)
+    return _ssh(text, rest.removesuffix("/"), url=True)
 
 
-def parse_port(text: str) -> int:
-    """A TCP port from 1 to 65535. Raises `UsageError`."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535):
-        raise UsageError(f"'{_shown(text)}' is not a port", "A port is a number from 1 to 65535; SSH has 22.")
+def check_host(text: str, what: str = "host") -> str:
+    """The name of a host, if it is one: DNS, ssh config alias, or IP address. Raises `UsageError`."""
+    if len(text) <= _LONGEST_HOST and (_HOST.fullmatch(text) or _is_ipv6(text)):
+        return text
+    raise UsageError(f"{_shown(text)} is no {what}", _HINT)
+
+
+def parse_port(value: str | int) -> int:
+    """A TCP port, 1 to 65535. Raises `UsageError`."""
+    text = str(value)
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65_535):
+        raise UsageError(f"{_shown(text)} is no port", "A port is a number from 1 to 65535; SSH has 22.")
     return int(text)
 
 
-def _parse_ssh(text: str, whole: str) -> Address:
-    """``[user@]host[:port]``, where the host may be a bracketed or a bare IPv6 address."""
-    user, separator, place = text.rpartition("@")
-    if separator and (not _USER.match(user) or user.startswith("-")):
-        raise _malformed(whole, "the user name before '@' is empty or not one")
-    host, port = _split_port(place, whole)
-    if not host or host.startswith("-") or not (_HOST.match(host) or _is_v6(host)):
-        raise _malformed(whole, "the host is empty or not one")
-    return Address("ssh", host, user if separator else None, port)
+def _folder(text: str) -> str:
+    """The folder of a ``file:`` address, percent escapes undone; ``localhost`` may be there, as RFC 8089 allows."""
+    from urllib.parse import unquote  # here, because few addresses need it
+
+    rest = text[len("file:") :]
+    if rest.lower().startswith("//localhost/"):
+        rest = "//" + rest[len("//localhost") :]
+    if not rest.startswith("///"):
+        raise UsageError(f"{_shown(text)} is no folder", "Write three slashes and the whole path: file:///mnt/disk.")
+    folder = unquote(rest[2:])
+    if not folder.isprintable() or len(folder) > _LONGEST_PATH:
+        raise UsageError(f"{_shown(text)} is no folder: it holds a control character or is too long", _HINT)
+    if os.name == "nt" and re.match(r"/[A-Za-z]:", folder):
+        return folder[1:]
+    return folder
 
 
-def _split_port(place: str, whole: str) -> tuple[str, int | None]:
-    if place.startswith("["):
-        host, bracket, rest = place[1:].partition("]")
-        if not bracket or not _is_v6(host) or (rest and not rest.startswith(":")):
-            raise _malformed(whole, "the part in brackets is not an IPv6 address")
-        return host, parse_port(rest[1:]) if rest else None
-    if place.count(":") == 1:
-        host, _, port = place.partition(":")
-        return host, parse_port(port)
-    return place, None
+def _ssh(text: str, rest: str, *, url: bool) -> Address:
+    """user@host, and :port where the address is a URL."""
+    user, at, place = rest.rpartition("@")
+    if at and ":" in user:
+        # Not shown: what follows the colon would be a password.
+        raise UsageError("an address holds no password", "KDNA logs in with SSH keys: write user@host.")
+    if at and not _USER.fullmatch(user):
+        raise UsageError(f"{_shown(user)} is no user name in the address {_shown(text)}", _HINT)
+    host, port = _host_and_port(place) if url else (place, None)
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        if not _is_ipv6(host):
+            raise UsageError(f"{_shown(host)} is no IPv6 address", _HINT)
+    elif "/" in host or "\\" in host:
+        raise UsageError(
+            f"the address {_shown(text)} holds a path",
+            "A folder on the server goes to -r; a folder of this machine is written file:///folder.",
+        )
+    elif ":" in host and not _is_ipv6(host):
+        raise UsageError(
+            f"the address {_shown(text)} holds a colon", "A port goes to -p (or ssh://user@host:port), a folder to -r."
+        )
+    return Address(check_host(host), user or None, port)
 
 
-def _is_v6(host: str) -> bool:
-    """Whether it is an IPv6 address; one of this link names its interface after ``%``."""
-    address, percent, zone = host.partition("%")
-    if percent and not _HOST.match(zone):
+def _host_and_port(place: str) -> tuple[str, int | None]:
+    """host, host:port, [v6] or [v6]:port of a URL."""
+    host, colon, port = place.rpartition(":")
+    if not colon or place.endswith("]"):
+        return place, None
+    return host, parse_port(port)
+
+
+def _is_ipv6(text: str) -> bool:
+    """Whether this is an IPv6 address, with or without a zone."""
+    if text.count(":") < 2:
         return False
+    from ipaddress import IPv6Address  # here, because few addresses need it
+
     try:
-        return bool(ipaddress.IPv6Address(address))
+        IPv6Address(text)
     except ValueError:
         return False
-
-
-def _parse_file(rest: str, whole: str) -> Address:
-    """``/path``, or ``localhost/path`` as RFC 8089 allows; percent-escapes are resolved."""
-    rest = rest.removeprefix("localhost") if rest.startswith("localhost/") else rest
-    path = unquote_to_bytes(rest).decode("utf-8", "surrogateescape")
-    if not path.startswith("/") or "\x00" in path:
-        raise _malformed(whole, "a folder is written file:///path, with three slashes")
-    return Address("file", path=path)
+    return re.fullmatch(r"[0-9A-Fa-f:.]+(%[\w.-]+)?", text) is not None
 
 
 def _shown(text: str) -> str:
-    """The text without anything that could move a terminal's cursor."""
-    return "".join(char if char.isprintable() else "?" for char in text[:80])
-
-
-def _malformed(text: str, why: str) -> UsageError:
-    return UsageError(f"'{_shown(text)}' is not a server address: {why}", _HINT)
+    """The text quoted for a message: control characters escaped, at most 60 characters of it."""
+    return repr(text if len(text) <= 60 else text[:60] + "…")

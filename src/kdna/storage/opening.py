@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -28,8 +26,9 @@ def open_storage(
 
     Raises `Unreachable`, `HostKeyUnknown`, `HostKeyChanged`, `LoginRefused` or `NoSftp`.
     """
-    if address.kind != "ssh":
-        return LocalStorage(os.path.join(_native(address.path), repo_path))
+    folder = address.local_path(repo_path)
+    if folder is not None:
+        return LocalStorage(folder)
     # asyncssh takes a quarter of a second to import, which commands that stay on this machine need not pay.
     from kdna.storage.sftp import SftpStorage
     from kdna.storage.ssh import SshConnection
@@ -44,7 +43,3 @@ def open_storage(
         raise
     return SftpStorage(connection, repo_path)
 
-
-def _native(path: str) -> str:
-    """The path of a ``file`` address as this system writes it: ``/C:/x`` is ``C:/x`` on Windows."""
-    return path[1:] if os.name == "nt" and re.match(r"/[A-Za-z]:", path) else path

@@ -66,7 +66,7 @@ class SshConnection:
     def name(self) -> str:
         """``user@host``, as the user gave it."""
         user, host = self._address.user, self._address.host
-        return f"{user}@{host}" if user else host
+        return f"{user}@{host}" if user else str(host)
 
     @property
     def authentication(self) -> str:
