@@ -335,9 +335,9 @@ def test_a_closed_port_is_refused(sshd: Server, connect: Connect) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with pytest.raises(Unreachable, match=f"refuses the connection: nothing listens on port {port}"):
-        connect(f"127.0.0.1:{port}")
+        connect(f"ssh://127.0.0.1:{port}")
     with pytest.raises(Unreachable, match=f"refuses the connection: nothing listens on port {port}"):
-        connect(f"localhost:{port}")
+        connect(f"ssh://localhost:{port}")
 
 
 def test_a_name_that_does_not_resolve_is_named(sshd: Server, connect: Connect) -> None:
@@ -380,7 +380,7 @@ def test_something_that_is_not_ssh_is_told_apart(sshd: Server, connect: Connect,
         thread = threading.Thread(target=serve)
         thread.start()
         with pytest.raises(Unreachable, match="not as an SSH server") as raised:
-            connect(f"127.0.0.1:{listener.getsockname()[1]}")
+            connect(f"ssh://127.0.0.1:{listener.getsockname()[1]}")
         thread.join()
     assert "port" in raised.value.hint
 
@@ -390,7 +390,7 @@ def test_a_server_that_says_nothing_times_out(sshd: Server, connect: Connect) ->
         socket.create_server(("127.0.0.1", 0)) as listener,
         pytest.raises(Unreachable, match="not as an SSH server"),
     ):
-        connect(f"127.0.0.1:{listener.getsockname()[1]}", timing=Timing(connect=0.3))
+        connect(f"ssh://127.0.0.1:{listener.getsockname()[1]}", timing=Timing(connect=0.3))
 
 
 def test_a_server_without_sftp_is_told_apart(
@@ -440,4 +440,4 @@ def test_a_name_with_several_addresses_that_all_refuse_is_refused(sshd: Server, 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
         with pytest.raises(Unreachable, match="nothing listens on port"):
-            connect(f"two-homes.example:{port}")
+            connect(f"ssh://two-homes.example:{port}")
