@@ -89,7 +89,7 @@ def test_deleting_a_server_leaves_its_backups(nas: Path, first: str) -> None:
         (["-ad", "u:secret@h", "-a", "x", "-r", "r"], 2, "holds no password", "SSH keys"),
         (["-ad", "ftp://h", "-a", "x", "-r", "r"], 2, "no servers are reached by 'ftp'", "Allowed:"),
         (["-ad", "-oProxyCommand=x", "-a", "x", "-r", "r"], 2, "is no host", "Allowed:"),
-        (["-ad", "", "-a", "x", "-r", "r"], 2, "address is empty", "value"),
+        (["-ad", "", "-a", "x", "-r", "r"], 2, "address is empty", "Allowed:"),
         (["-ad", "file://relative", "-a", "x", "-r", "r"], 2, "is no folder", "three slashes"),
         (["-ad", "u@h", "-a", "x", "-r", ""], 2, "repository path is empty", "value"),
         (["-ad", "u@h", "-a", "x", "-r", "a\nb"], 2, "holds the character", "one line"),
