@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -119,9 +120,10 @@ def create_repository(
     """A new repository, encrypted for the holder of `user_secret`, or plain without one.
 
     The record comes last and makes it exist: what an interrupted creation leaves is not a repository, and a second try
-    makes another. When somebody else was quicker, theirs is opened. Raises `ForeignFolder`, `StorageError`.
+    makes another. When somebody else was quicker, theirs is opened. Raises what `open_repository` does.
     """
-    _refuse_foreign(storage)
+    with contextlib.suppress(NoRepository):
+        return open_repository(storage, user_secret, cache_root, clock)
     ident = os.urandom(16)
     seal: Seal
     if user_secret is None:
@@ -143,15 +145,19 @@ def create_repository(
 def _refuse_foreign(storage: Storage) -> None:
     """Raise `ForeignFolder`, or `Damaged`, unless the place is empty, a repository, or what a creation left."""
     names = [entry.name for entry in storage.list("")]
-    if layout.RECORD in names:
+    if layout.RECORD in names:  # somebody has made one since
         return
+    if _is_used(names):
+        raise _record_lost(storage, "missing")
     for name in names:
-        folder = name.partition("/")[0]
-        if folder == layout.KEYS:
-            continue
-        if folder in layout.FOLDERS:
-            raise _record_lost(storage, "missing")
-        raise ForeignFolder(f"{storage.location} holds '{name}', which is not KDNA's")
+        if name.partition("/")[0] != layout.KEYS:
+            raise ForeignFolder(f"{storage.location} holds '{name}', which is not KDNA's")
+
+
+def _is_used(names: Iterable[str]) -> bool:
+    """Whether there is more than the creation of a repository leaves."""
+    used = frozenset(layout.FOLDERS) - {layout.KEYS}
+    return any(name.partition("/")[0] in used for name in names)
 
 
 def _record_lost(storage: Storage, how: str) -> Damaged:
@@ -161,9 +167,7 @@ def _record_lost(storage: Storage, how: str) -> Damaged:
     )
 
 
-def open_repository(
-    storage: Storage, user_secret: bytes | None, cache_root: Path, clock: Clock = SYSTEM
-) -> Repository:
+def open_repository(storage: Storage, user_secret: bytes | None, cache_root: Path, clock: Clock = SYSTEM) -> Repository:
     """The repository in a storage: an encrypted one for the holder of `user_secret`, or a plain one without it.
 
     Raises `NoRepository`, `ForeignFolder`, `NewerFormat`, `WrongKey`, `Damaged`, `StorageError`.
@@ -183,7 +187,7 @@ def _read_record(storage: Storage) -> bytes:
         raise NoRepository(f"there are no backups in {storage.location} yet") from None
     if data.startswith(b"KDNA"):
         return data
-    if any(entry.name.partition("/")[0] in layout.FOLDERS for entry in storage.list("")):
+    if _is_used(entry.name for entry in storage.list("")):
         raise _record_lost(storage, "damaged")
     raise ForeignFolder(f"{storage.location} holds a file '{layout.RECORD}' that is not KDNA's")
 
