@@ -179,11 +179,15 @@ def test_garbage_in_the_cache_is_cleared_away(server, tmp_path):
     server.view(tmp_path)
     folder = tmp_path / "lookups"
     table = next(folder.iterdir()).read_bytes()
-    for number, garbage in enumerate((b"", b"x", table[:-1], table + b"x", table[:40], b"KDNALUT9" + table[8:], bytes(999))):
+    for number, garbage in enumerate(
+        (b"", b"x", table[:-1], table + b"x", table[:40], b"KDNALUT9" + table[8:], bytes(999))
+    ):
         (folder / str(number)).write_bytes(garbage)
     (folder / "folder").mkdir()
     assert held(server.view(tmp_path)) == {1}
-    assert {path.name for path in folder.iterdir() if path.is_file()} == {path.name for path in folder.iterdir()} - {"folder"}
+    assert {path.name for path in folder.iterdir() if path.is_file()} == {path.name for path in folder.iterdir()} - {
+        "folder"
+    }
     assert len([path for path in folder.iterdir() if path.is_file()]) == 1
 
 
@@ -242,7 +246,9 @@ def test_a_blob_that_cannot_be_read_is_stored_again(server, tmp_path):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.sampled_from(["publish", "replace", "vanish", "look", "own"]), min_size=1, max_size=40), st.randoms())
+@given(
+    st.lists(st.sampled_from(["publish", "replace", "vanish", "look", "own"]), min_size=1, max_size=40), st.randoms()
+)
 def test_whatever_happens_to_the_index_a_client_knows_exactly_what_it_says(tmp_path_factory, steps, chance):
     server, cache = Server(), tmp_path_factory.mktemp("cache")
     index = server.view(cache)
@@ -259,7 +265,13 @@ def test_whatever_happens_to_the_index_a_client_knows_exactly_what_it_says(tmp_p
             merged = [pack for name in chosen for pack in server.segments.pop(name)]
             server.segments[server.publish([0])] = merged
         index = server.view(cache)
-        expected = {number for number in range(60) for packs in server.segments.values() for pack in packs if blob(number) in pack.blobs()}
+        expected = {
+            number
+            for number in range(60)
+            for packs in server.segments.values()
+            for pack in packs
+            if blob(number) in pack.blobs()
+        }
         assert held(index) == expected
         assert dict(index.packs()) == server.listed()
 
@@ -309,7 +321,9 @@ def test_a_segment_that_contradicts_itself_is_damaged(changes):
         open_segment(SEAL, segment([pack_like(**changes)]), "index/a")
 
 
-@pytest.mark.parametrize("payload", [b"", b"\xc1", b"\x90x", b"\x91" * 100_000, b"\x91\x96" + b"\xc0" * 6, b"\xa2\xff\xfe"])
+@pytest.mark.parametrize(
+    "payload", [b"", b"\xc1", b"\x90x", b"\x91" * 100_000, b"\x91\x96" + b"\xc0" * 6, b"\xa2\xff\xfe"]
+)
 def test_a_segment_of_something_else_is_damaged(payload):
     data = seal_record(SEAL, Kind.INDEX, payload, "index/a")
     with pytest.raises(Damaged, match="index/a"):

@@ -299,7 +299,9 @@ class Broken(MemoryStorage):
         return super().read(name, start, length)
 
 
-@pytest.mark.parametrize("error", [StorageError("input/output error"), Denied("permission denied")], ids=["eio", "denied"])
+@pytest.mark.parametrize(
+    "error", [StorageError("input/output error"), Denied("permission denied")], ids=["eio", "denied"]
+)
 def test_a_file_that_the_disk_does_not_give_back_is_damaged_and_stops_nothing(medium, tmp_path, secret, error):
     first = stock(client(medium, tmp_path / "a", secret), [b"first"], [b"tree"])
     broken = packs(medium) | names(medium, layout.INDEX) | names(medium, layout.MANIFESTS)
@@ -338,7 +340,9 @@ def test_an_index_that_lies_about_a_blob_gives_no_wrong_bytes(medium, tmp_path, 
     (table,) = open_segment(repository.seal, medium.objects[name], name)
     frame = msgspec.structs.replace(table.frames[0], raw=length, lengths=length.to_bytes(4, "little"))
     lie = "index/" + "f" * 32
-    repository.storage.create(lie, [seal_segment(repository.seal, [msgspec.structs.replace(table, frames=[frame])], lie)])
+    repository.storage.create(
+        lie, [seal_segment(repository.seal, [msgspec.structs.replace(table, frames=[frame])], lie)]
+    )
     assert look(medium, tmp_path, secret).blob(stored.data[0], tree=False) == b"good"
     del medium.objects[name]
     with pytest.raises(Damaged):

@@ -179,7 +179,9 @@ def test_what_is_stored_already_is_not_stored_again(medium, tmp_path, secret):
 def test_what_vanished_or_shrank_is_stored_again(medium, tmp_path, secret):
     stored = stock(client(medium, tmp_path, secret), random_blobs(1, 5))
     second = stock(client(medium, tmp_path, secret), random_blobs(2, 5))
-    (first_pack,) = {place for place in packs(medium) if len(medium.objects[place])} - packs_of(medium, tmp_path, secret, second)
+    (first_pack,) = {place for place in packs(medium) if len(medium.objects[place])} - packs_of(
+        medium, tmp_path, secret, second
+    )
     for change in ("gone", "short", "long"):
         world = medium.copy()
         if change == "gone":
@@ -238,7 +240,10 @@ def test_packs_of_a_damaged_index_segment_are_indexed_anew(medium, tmp_path, sec
     reader.refresh()
     assert list(reader.damaged) == [segment]
     assert reader.blob(stored.data[0], tree=False) == random_blobs(1, 5)[0]
-    assert not any(operation.name.startswith(layout.PACKS) and operation.verb == "read" for operation in memory(repository).operations[:-2])
+    assert not any(
+        operation.name.startswith(layout.PACKS) and operation.verb == "read"
+        for operation in memory(repository).operations[:-2]
+    )
 
 
 def test_a_session_trusts_nothing_it_does_not_know_when_a_pack_cannot_be_taken_over(medium, tmp_path, secret):
@@ -364,7 +369,11 @@ def test_a_large_session_publishes_its_index_on_the_way_and_forgets_what_it_publ
         assert len(session._pending) <= SMALL_SEGMENT + SMALL_PACK // 500
         assert not any(session.put(blob)[1] for blob in blobs)
         session.commit(lambda sent: b"")
-    indexed = [pack for name in names(medium, layout.INDEX) for pack in open_segment(client(medium, tmp_path, secret).seal, medium.objects[name], name)]
+    indexed = [
+        pack
+        for name in names(medium, layout.INDEX)
+        for pack in open_segment(client(medium, tmp_path, secret).seal, medium.objects[name], name)
+    ]
     assert {layout.pack(pack.name) for pack in indexed} == packs(medium)
     assert read(medium, tmp_path / "b", idents, secret) == blobs
 
@@ -441,7 +450,9 @@ class Failing(MemoryStorage):
 @pytest.mark.parametrize("folder", [layout.PACKS, layout.INDEX])
 @pytest.mark.parametrize("after", [0, 3])
 @pytest.mark.parametrize(
-    "error", [Full("full"), ConnectionLost("gone"), Denied("no"), StorageError("broken"), OSError(5, "io"), ClientGone()], ids=repr
+    "error",
+    [Full("full"), ConnectionLost("gone"), Denied("no"), StorageError("broken"), OSError(5, "io"), ClientGone()],
+    ids=repr,
 )
 def test_a_server_that_fails_is_told_of_in_the_callers_thread(medium, tmp_path, small, folder, after, error):
     storage = Failing(medium, folder, error, after)
@@ -624,12 +635,24 @@ def test_a_trial_says_what_a_session_would_store_and_stores_nothing(medium, tmp_
     reader.refresh()
     before = dict(medium.objects)
     trial = Trial(reader)
-    answers = [trial.put(b"known"), trial.put(b"new"), trial.put(b"new"), trial.put_tree(b"known tree"), trial.put_tree(b"new")]
+    answers = [
+        trial.put(b"known"),
+        trial.put(b"new"),
+        trial.put(b"new"),
+        trial.put_tree(b"known tree"),
+        trial.put_tree(b"new"),
+    ]
     assert trial.trusted
     assert medium.objects == before
     assert not any(o.verb in ("write", "publish", "rename", "remove") for o in memory(repository).operations)
     with begin(repository) as session:
-        real = [session.put(b"known"), session.put(b"new"), session.put(b"new"), session.put_tree(b"known tree"), session.put_tree(b"new")]
+        real = [
+            session.put(b"known"),
+            session.put(b"new"),
+            session.put(b"new"),
+            session.put_tree(b"known tree"),
+            session.put_tree(b"new"),
+        ]
         session.commit(lambda sent: b"")
     assert answers == real
 

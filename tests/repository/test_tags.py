@@ -197,7 +197,11 @@ def test_a_damaged_tag_is_named_and_the_others_are_listed(medium, tmp_path, secr
     assert damaged[name].count(name) == 1
     tags, damaged = listed(medium, tmp_path / "a", secret)  # which has a copy of its own
     assert tags == {Tag("p", "one", one.sid), Tag("p", "two", two.sid)}
-    with pytest.raises((Damaged, TagTaken)) if how not in ("version", "suite", "kind") else pytest.raises(Exception) as raised:
+    with (
+        pytest.raises((Damaged, TagTaken))
+        if how not in ("version", "suite", "kind")
+        else pytest.raises(Exception) as raised
+    ):
         stock(client(medium, tmp_path / "c", secret), [b"3"], tag=("p", "one"))
     assert name in str(raised.value)
     stock(client(medium, tmp_path / "c", secret), [b"3"], tag=("p", "three"))
@@ -209,7 +213,12 @@ def test_a_damaged_local_copy_of_a_tag_is_replaced_from_the_server(medium, tmp_p
     (name,) = names(medium, layout.TAGS)
     path = tmp_path / repository.id / name
     good = path.read_bytes()
-    for content in (b"", good[:-1], good + b"x", *(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :] for at in range(0, len(good), 7))):
+    for content in (
+        b"",
+        good[:-1],
+        good + b"x",
+        *(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :] for at in range(0, len(good), 7)),
+    ):
         path.write_bytes(content)
         assert listed(medium, tmp_path, secret) == ({Tag("p", "one", stored.sid)}, {})
         assert path.read_bytes() == good
@@ -226,7 +235,10 @@ def test_a_tag_object_under_another_name_is_refused(medium, tmp_path, secret):
     assert set(damaged) == {one, two}
 
 
-@pytest.mark.parametrize("payload", [b"", b"\xc0", b"\x92\xc0\xc0", b"\x91\xa1x", b"\x92\xa2\xff\xfe\xc4\x00", b"\x92\xa1x" + b"\x91" * 100_000])
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"\xc0", b"\x92\xc0\xc0", b"\x91\xa1x", b"\x92\xa2\xff\xfe\xc4\x00", b"\x92\xa1x" + b"\x91" * 100_000],
+)
 def test_a_tag_that_holds_something_else_is_damaged(medium, tmp_path, secret, payload):
     repository = client(medium, tmp_path, secret)
     name = layout.tag(repository.seal.tag_name("p", "t"), 0)
