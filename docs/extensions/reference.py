@@ -1,14 +1,18 @@
-"""The manual's generated parts as Markdown: commands from the click tree, failures from kdna.errors."""
+"""The manual's generated parts as Markdown: commands, failures and formats, from where each of them is defined."""
 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import click
 
 from kdna import errors
+
+PACKAGE = Path(errors.__file__).parent
 
 
 class Entry(NamedTuple):
@@ -76,3 +80,22 @@ def failure_table() -> str:
             summary = inspect.cleandoc(error.__doc__ or "").split("\n\n")[0].replace("\n", " ")
             rows.append(f"| {summary} | {error.exit_code} | {error.default_hint} |")
     return "\n".join(rows) + "\n"
+
+
+def format_pages() -> str:
+    """Every FORMAT.md that stands beside code, the seal's first, with its headings one level down."""
+    pages = sorted(PACKAGE.glob("*/FORMAT.md"), key=lambda page: (page.parent.name != "seal", page))
+    return "\n\n".join(lowered(page.read_text(encoding="utf-8")) for page in pages)
+
+
+def lowered(markdown: str) -> str:
+    """A page as a section: headings one level down; blocks lose their language, which tells tests what to parse."""
+    lines, inside = [], False
+    for line in markdown.splitlines():
+        if line.startswith("```"):
+            inside = not inside
+            line = "```"
+        elif not inside and re.match(r"#+ ", line):
+            line = "#" + line
+        lines.append(line)
+    return "\n".join(lines)
