@@ -286,7 +286,8 @@ def test_a_manifest_that_cannot_be_read_is_named_and_the_others_are_listed(mediu
     del medium.objects[name]
     (gone,) = client(medium, tmp_path / "b", secret).manifests([stored[0].sid])
     assert name in str(gone.problem)
-    assert gone.problem and gone.problem.hint
+    assert gone.problem
+    assert gone.problem.hint
 
 
 def test_a_manifest_under_another_backups_name_is_refused(medium, tmp_path, secret):

@@ -335,7 +335,6 @@ def test_a_lost_connection_is_never_taken_for_damage(medium, tmp_path, secret):
 def test_an_index_that_lies_about_a_blob_gives_no_wrong_bytes(medium, tmp_path, secret, length):
     stored = stock(client(medium, tmp_path, secret), [b"good"])
     repository = client(medium, tmp_path, secret)
-    (pack,) = packs(medium)
     (name,) = names(medium, layout.INDEX)
     (table,) = open_segment(repository.seal, medium.objects[name], name)
     frame = msgspec.structs.replace(table.frames[0], raw=length, lengths=length.to_bytes(4, "little"))

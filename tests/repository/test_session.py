@@ -456,10 +456,8 @@ class Failing(MemoryStorage):
 )
 def test_a_server_that_fails_is_told_of_in_the_callers_thread(medium, tmp_path, small, folder, after, error):
     storage = Failing(medium, folder, error, after)
-    with pytest.raises(type(error)) as raised, begin(machine(medium, tmp_path, storage)) as session:
-        for blob in random_blobs(1, 600):
-            session.put(blob)
-        session.commit(lambda sent: b"")
+    with pytest.raises(type(error)) as raised:
+        stock(machine(medium, tmp_path, storage), random_blobs(1, 600))
     assert raised.value is error
     assert names(medium, layout.SNAPSHOTS) == set()
     assert_no_threads_left()
@@ -476,11 +474,9 @@ def test_a_stage_that_fails_is_told_of_in_the_callers_thread(medium, tmp_path, s
 
     count = 1 if last else 600  # with one blob, everything happens in `commit`
     repository = client(medium, tmp_path)
-    with pytest.raises(RuntimeError) as raised, begin(repository) as session:
-        monkeypatch.setattr(f"kdna.repository.writer.{stage}", fail)
-        for blob in random_blobs(1, count):
-            session.put(blob)
-        session.commit(lambda sent: b"")
+    monkeypatch.setattr(f"kdna.repository.writer.{stage}", fail)
+    with pytest.raises(RuntimeError) as raised:
+        stock(repository, random_blobs(1, count))
     assert raised.value is error
     assert names(medium, layout.SNAPSHOTS) == set()
     assert_no_threads_left()
@@ -491,10 +487,12 @@ def test_an_unfinished_session_that_is_left_leaves_no_thread_and_no_token(medium
     class Stop(KdnaError):
         """Any error of ours."""
 
-    with pytest.raises(Stop), begin(client(medium, tmp_path)) as session:
-        for blob in random_blobs(1, 600):
-            session.put(blob)
+    def blobs():
+        yield from random_blobs(1, 600)
         raise Stop("stop")
+
+    with pytest.raises(Stop):
+        stock(client(medium, tmp_path), blobs())
     assert names(medium, layout.SESSIONS) == set()
     assert_no_threads_left()
     after = client(medium, tmp_path)
@@ -523,11 +521,17 @@ class Silent(MemoryStorage):
 def test_ctrl_c_does_not_wait_for_a_server_that_does_not_answer(medium, tmp_path):
     storage = Silent(medium)
     began = 0.0
+
+    def blobs():
+        nonlocal began
+        yield b"data"
+        storage.silent = True
+        began = time.monotonic()
+        raise KeyboardInterrupt
+
     try:
-        with pytest.raises(KeyboardInterrupt), begin(machine(medium, tmp_path, storage)):
-            storage.silent = True
-            began = time.monotonic()
-            raise KeyboardInterrupt
+        with pytest.raises(KeyboardInterrupt):
+            stock(machine(medium, tmp_path, storage), blobs())
         assert time.monotonic() - began < 1
     finally:
         storage.end.set()
@@ -535,12 +539,16 @@ def test_ctrl_c_does_not_wait_for_a_server_that_does_not_answer(medium, tmp_path
 
 def test_a_session_declared_dead_does_not_commit_and_its_data_is_reused(medium, tmp_path, secret):
     blobs = random_blobs(1, 5)
-    with pytest.raises(Fenced), begin(client(medium, tmp_path, secret)) as session:
-        for blob in blobs:
-            session.put(blob)
-        other = client(medium, tmp_path / "other", secret)
-        other.storage.rename(layout.session(session.sid), layout.fenced(session.sid))
-        session.commit(lambda sent: b"")
+    repository = client(medium, tmp_path, secret)
+
+    def fence(verb, name):
+        if verb == "rename":
+            memory(repository).before = None
+            MemoryStorage(medium).rename(name, layout.fenced(layout.last(name)))
+
+    memory(repository).before = fence
+    with pytest.raises(Fenced):
+        stock(repository, blobs)
     assert names(medium, layout.SNAPSHOTS) == set()
     before = packs(medium)
     with begin(client(medium, tmp_path, secret)) as again:
