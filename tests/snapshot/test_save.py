@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 import trees
 from backups import Client, Done
+from moments import once_before
+from mounts import mounted
 from ordinary import Ordinary
 
 from kdna.clock import SYSTEM
@@ -274,8 +276,6 @@ def test_names_that_mean_to_deceive_come_back_and_are_reported_as_they_are(clien
     def vanish() -> None:
         os.unlink(path)
 
-    from moments import once_before
-
     os.utime(path)
     with once_before("open", name, vanish):
         done = client.save(source)
@@ -415,23 +415,6 @@ def test_other_file_systems_are_left_out_on_request(client, source):
         assert done.warnings == []
         found, _ = saved(client, source, SaveOptions())
         assert "folder2/beyond" in found
-
-
-class mounted:
-    """A file system that is mounted for the length of a block."""
-
-    def __init__(self, what: str, where: Path, *options: str) -> None:
-        self._command = ["mount", *options, what, str(where)]
-        self._where = where
-
-    def __enter__(self) -> Path:
-        done = subprocess.run(self._command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"mounting is not possible here: {done.stderr.strip()}")
-        return self._where
-
-    def __exit__(self, *_: object) -> None:
-        subprocess.run(["umount", "-l", self._where], check=True)
 
 
 # what cannot be read

@@ -21,7 +21,7 @@ from kdna.repository.reader import Reader
 from kdna.snapshot.attributes import Loss
 from kdna.snapshot.node import ID, Node
 from kdna.snapshot.places import Places
-from kdna.snapshot.target import Piece, Target
+from kdna.snapshot.target import FULL, NoRoom, Piece, Target
 from kdna.snapshot.walk import Path, content_ids
 
 _BATCH = 16 * 1024  # blobs that are planned for together
@@ -79,17 +79,23 @@ class Assembler:
             if os.fstat(fd).st_size != node.size:
                 return False
             places = _places(node)
-            return all(self._holds(fd, places, at, place, blob) for blob, at, place in self._blobs(node))
+            return places.holes_are_empty(fd, node.size) and all(
+                self._holds(fd, places, at, place, blob) for blob, at, place in self._blobs(node, places)
+            )
         finally:
             os.close(fd)
 
-    def _blobs(self, node: Node) -> Iterator[tuple[bytes, int, Location]]:
+    def _blobs(self, node: Node, places: Places) -> Iterator[tuple[bytes, int, Location]]:
         """The blobs of a file, where each begins in its content, and where it lies. Raises `Damaged`."""
-        at = 0
+        at, end = 0, places.length(node.size)
         for blob in content_ids(self._reader, node):
             location = self._reader.place(blob)
+            if at + location.length > end:
+                raise Damaged(f"its content is longer than the {end} bytes it should have")
             yield blob, at, location
             at += location.length
+        if at != end:
+            raise Damaged(f"its content is {at} bytes instead of {end}")
 
     def _holds(self, fd: int, places: Places, at: int, location: Location, blob: bytes) -> bool:
         data = places.read(fd, at, location.length)
@@ -99,22 +105,45 @@ class Assembler:
         """Plan for a file; `older` is what has its place now. Raises OSError, `Damaged`, `TargetError`."""
         file = _File(path, node, _places(node))
         old = self._target.open_file(path) if older and stat.S_ISREG(older.st_mode) and older.st_size else None
-        left = self._target.leftover(path) if len(node.content) > ID or _is_listed(node) else None
+        left = self._leftover(file) if len(node.content) > ID or _is_listed(node) else None
         file.begun = left is not None
         try:
-            for blob, at, location in self._blobs(node):
-                if not self._found_here(file, left, old, at, location, blob):
-                    file.wanted += 1
-                    self._wants.append(_Want(file, blob, at, location))
-                    if len(self._wants) >= _BATCH:
-                        self.flush()
+            self._plan(file, left, old)
+        except (OSError, Damaged, Missing, TargetError) as error:
+            self._give_up(file, error)
+            raise
         finally:
             for fd in (old, left):
                 if fd is not None:
                     os.close(fd)
+
+    def _leftover(self, file: _File) -> int | None:
+        """What an earlier restore left of a file; not of a version with something else where this one has holes."""
+        left = self._target.leftover(file.path)
+        if left is None or file.places.holes_are_empty(left, file.node.size):
+            return left
+        os.close(left)
+        return None
+
+    def _plan(self, file: _File, left: int | None, old: int | None) -> None:
+        """Take what is here, want what is not; a file of which all is here is complete."""
+        for blob, at, location in self._blobs(file.node, file.places):
+            if not self._found_here(file, left, old, at, location, blob):
+                file.wanted += 1
+                self._wants.append(_Want(file, blob, at, location))
+                if len(self._wants) >= _BATCH:
+                    self.flush()
+                    if file.failed:
+                        return
         file.counted = True
-        if not file.wanted and not file.failed:
+        if not file.wanted:
             self._put(file, 0, b"")
+
+    def _give_up(self, file: _File, error: Exception) -> None:
+        """Leave a file out; but where the restore ends for want of room, the next one goes on with what there is."""
+        file.failed = True
+        if not (isinstance(error, NoRoom) or (isinstance(error, OSError) and error.errno in FULL)):
+            self._target.drop(file.path)
 
     def _found_here(
         self, file: _File, left: int | None, old: int | None, at: int, location: Location, blob: bytes
@@ -124,7 +153,6 @@ class Assembler:
             self._counts.bytes += location.length
             return True
         if old is not None and self._holds(old, file.places, at, location, blob):
-            file.wanted += 1
             self._put(file, at, file.places.read(old, at, location.length))
             return True
         return False
@@ -145,15 +173,15 @@ class Assembler:
         file = want.file
         with self._reporting(file.path):
             try:
-                self._put(file, want.at, self._data(want, opened))
-            except (OSError, Damaged, Missing, TargetError):
-                file.failed = True
-                self._target.drop(file.path)
+                data = self._data(want, opened)
+                file.wanted -= 1
+                self._put(file, want.at, data)
+            except (OSError, Damaged, Missing, TargetError) as error:
+                self._give_up(file, error)
                 raise
 
     def _put(self, file: _File, at: int, data: bytes) -> None:
-        """Write content that was wanted, or the end of a file of which nothing is wanted any more."""
-        file.wanted -= bool(data)
+        """Write some of the content; what is written when nothing is wanted any more completes the file."""
         last = file.counted and not file.wanted
         exact = not file.begun and last and len(data) == file.node.size
         piece = Piece(at, data, file.places, not file.begun, last, exact)

@@ -6,8 +6,10 @@ import errno
 import heapq
 import os
 import sys
+from collections.abc import Iterable
 
 MOST_EXTENTS = 10_000
+_PIECE = 1024 * 1024
 
 
 def data_extents(fd: int, size: int, most: int = MOST_EXTENTS) -> list[tuple[int, int]]:
@@ -58,3 +60,35 @@ def merged(extents: list[tuple[int, int]], most: int) -> list[tuple[int, int]]:
         else:
             result.append((start, length))
     return result
+
+
+def any_data(fd: int, size: int, holes: Iterable[tuple[int, int]]) -> bool:
+    """Whether an open file has anything but zeros in the places, in order, that should be holes. Raises `OSError`."""
+    data = iter(data_extents(fd, size))
+    start, length = next(data, (size, 0))
+    for offset, extent in holes:
+        end = offset + extent
+        while start < end:
+            if not _is_zero(fd, max(start, offset), min(start + length, end)):
+                return True
+            if start + length > end:
+                break
+            start, length = next(data, (size, 0))
+    return False
+
+
+def _is_zero(fd: int, start: int, end: int) -> bool:
+    while start < end:
+        data = pread(fd, min(end - start, _PIECE), start)
+        if data.count(0) != len(data):
+            return False
+        start += len(data) or end
+    return True
+
+
+def pread(fd: int, length: int, position: int) -> bytes:
+    """Bytes of an open file from a position; fewer where it ends. Raises `OSError`."""
+    if hasattr(os, "pread"):
+        return os.pread(fd, length, position)
+    os.lseek(fd, position, os.SEEK_SET)  # Windows; a file is read by one thread only
+    return os.read(fd, length)

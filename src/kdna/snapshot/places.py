@@ -7,13 +7,15 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
+from kdna.snapshot.holes import any_data, pread
+
 
 class Places:
     """Translates positions in the content, which has no holes, into positions in the file."""
 
     def __init__(self, extents: Sequence[tuple[int, int]] | None) -> None:
         self._extents = extents
-        self._starts = [0, *accumulate(length for _, length in extents)] if extents else []
+        self._starts = [0, *accumulate(length for _, length in extents or ())]
 
     def spans(self, at: int, length: int) -> Iterator[tuple[int, int]]:
         """(position in the file, length) of what lies at `at` in the content, in pieces."""
@@ -39,7 +41,24 @@ class Places:
 
     def read(self, fd: int, at: int, length: int) -> bytes:
         """Content out of an open file; shorter where the file ends. Raises OSError."""
-        return b"".join(_pread(fd, piece, position) for position, piece in self.spans(at, length))
+        return b"".join(pread(fd, piece, position) for position, piece in self.spans(at, length))
+
+    def length(self, size: int) -> int:
+        """Bytes of the content of a file of `size` bytes."""
+        return size if self._extents is None else self._starts[-1]
+
+    def holes_are_empty(self, fd: int, size: int) -> bool:
+        """Whether nothing but zeros lies where an open file should have holes. Raises OSError."""
+        return self._extents is None or not any_data(fd, size, self._holes(size))
+
+    def _holes(self, size: int) -> Iterator[tuple[int, int]]:
+        end = 0
+        for offset, length in self._extents or ():
+            if offset > end:
+                yield end, offset - end
+            end = offset + length
+        if size > end:
+            yield end, size - end
 
 
 def _pwrite(fd: int, data: memoryview, position: int) -> int:
@@ -47,10 +66,3 @@ def _pwrite(fd: int, data: memoryview, position: int) -> int:
         return os.pwrite(fd, data, position)
     os.lseek(fd, position, os.SEEK_SET)  # Windows; a file is written by one thread only
     return os.write(fd, data)
-
-
-def _pread(fd: int, length: int, position: int) -> bytes:
-    if hasattr(os, "pread"):
-        return os.pread(fd, length, position)
-    os.lseek(fd, position, os.SEEK_SET)
-    return os.read(fd, length)

@@ -22,17 +22,20 @@ from kdna.progress import Counts, Sink
 from kdna.repository.reader import Reader
 from kdna.snapshot import metadata as disk
 from kdna.snapshot.assemble import Assembler
-from kdna.snapshot.attributes import Loss, Losses
+from kdna.snapshot.attributes import Loss, Losses, loss
 from kdna.snapshot.manifest import Manifest
 from kdna.snapshot.metadata import Owners
 from kdna.snapshot.node import BLOCK, CHARACTER, FILE, FOLDER, Node
 from kdna.snapshot.select import Filter, Wanted
-from kdna.snapshot.target import Target
+from kdna.snapshot.target import FULL, NoRoom, Target
 from kdna.snapshot.walk import Path, Step, Walk
 
-_FULL = {errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_LEFT_BEHIND = 10_000  # folders that may wait for their attributes
+# What a link says where there can be none: on another file system, on one without links, with too many.
+_NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 Overwrite = Literal["always", "if-newer", "never"]
+_Group = tuple[tuple[int, int], int, bytes]
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,9 @@ class RestoreOptions:
 
 @dataclass
 class Changes:
-    """What a restore would do to the target: numbers of entries that are no folders, and bytes written at most."""
+    """What a restore would do to the target: numbers of entries, folders among them only where they replace something
+    else; and bytes written at most.
+    """
 
     new: int = 0
     replaced: int = 0
@@ -85,7 +90,7 @@ def survey(reader: Reader, root: Node, target: bytes, options: RestoreOptions, s
         for step in Walk(reader, root, options.filter):
             if step.problem:
                 sink.warning(_shown(step.path), str(step.problem))
-            elif step.node.kind != FOLDER:
+            elif step.wanted == Wanted.YES:
                 _compare(changes, place, (*base, *step.path), step.node, options.overwrite)
     finally:
         if place:
@@ -95,17 +100,25 @@ def survey(reader: Reader, root: Node, target: bytes, options: RestoreOptions, s
 
 def _compare(changes: Changes, place: Target | None, path: Path, node: Node, overwrite: Overwrite) -> None:
     """Count what would happen to one entry."""
+    alike = kept = False
     try:
         there = place.look(path) if place else None
-        alike = place is not None and there is not None and place.is_like(path, there, node)
+        if place is not None and there is not None and node.kind != FOLDER:
+            alike = place.is_like(path, there, node)
+            if _is_folder(there):
+                place.check_gives_way(path)
     except OSError:  # something in its way that a restore would replace, or report
-        there, alike = None, False
+        there = None
+    except TargetError:
+        kept = True
+    if node.kind == FOLDER and (there is None or _is_folder(there)):
+        return
     if there is None:
         changes.new += 1
         changes.bytes += node.size
     elif alike:
         changes.same += 1
-    elif _keeps(there, node, overwrite):
+    elif kept or _keeps(there, node, overwrite):
         changes.kept += 1
     else:
         changes.replaced += 1
@@ -148,8 +161,9 @@ class _Restorer:
         self._assembler = Assembler(reader, target, counts, self._reporting, self._finished)
         self._folders: list[tuple[Path, Node]] = []  # to get their attributes at the end
         self._new_folders: set[Path] = set()  # made by this restore, so that nothing but its own is in them
-        self._firsts: dict[tuple[int, int], Path] = {}  # of the names of one file, the one restored first
-        self._links: list[tuple[Path, Node]] = []
+        # Of the names of one file, the first, which gets the content, and those that wait to be links to it.
+        self._firsts: dict[_Group, Path] = {}
+        self._further: dict[_Group, list[tuple[Path, Node]]] = {}
         self._left: set[Path] = set()  # files that could not be restored, or were kept as they are
 
     def close(self) -> None:
@@ -160,19 +174,50 @@ class _Restorer:
     def all(self, root: Node, base: Path) -> None:
         """Restore everything."""
         walk = Walk(self._reader, root, self._options.filter)
+        most = _LEFT_BEHIND
         for step in walk:
             path = (*base, *step.path)
             with self._reporting(path):
                 self._step(walk, path, step)
+            if len(self._folders) >= most:
+                self._complete(path)
+                most = len(self._folders) + _LEFT_BEHIND
+        self._complete(None)
+
+    def _complete(self, here: Path | None) -> None:
+        """Complete the folders that the walk has left; it is at `here`, or at its end. So memory stays flat."""
         self._assembler.flush()
-        for path, node in self._links:
-            with self._reporting(path):
-                self._target.link(self._firsts[_link(node)], path)
-                self._counts.files += 1
+        groups, self._further = self._further, {}
+        for group, names in groups.items():
+            self._link(group, names)
+        entered = []
         for path, node in reversed(self._folders):
+            if here is not None and here[: len(path)] == path:
+                entered.append((path, node))
+                continue
             with self._reporting(path):
                 if self._target.look(path) is not None:  # one that was to hold what is wanted may not have been made
                     self._losses.add(_shown(path), self._target.finish_folder(path, node))
+        self._folders = entered[::-1]
+        self._new_folders.intersection_update(path for path, _ in entered)
+
+    def _link(self, group: _Group, names: list[tuple[Path, Node]]) -> None:
+        """Make further names of a file: links to the first, or where that is not possible files of their own."""
+        for path, node in names:
+            first = self._firsts[group]
+            with self._reporting(path):
+                if first not in self._left:
+                    try:
+                        self._target.link(first, path)
+                        self._counts.files += 1
+                        continue
+                    except OSError as error:
+                        if error.errno not in _NO_LINK:
+                            raise
+                        self._losses.add(_shown(path), [loss("hard link", error)])
+                self._firsts[group] = path
+                self._assembler.add(path, node, self._target.look(path))
+                self._assembler.flush()
 
     def _step(self, walk: Walk, path: Path, step: Step) -> None:
         if step.problem:
@@ -191,12 +236,11 @@ class _Restorer:
         """Report what goes wrong with one entry and go on; a target that takes nothing more ends the restore."""
         try:
             yield
+        except NoRoom:  # met in the midst of another entry
+            raise
         except OSError as error:
-            if error.errno in _FULL:
-                raise TargetError(
-                    f"{_shown(path)}: {error.strerror}",
-                    "Make room and run the restore again: what is there is not fetched again.",
-                ) from None
+            if error.errno in FULL:
+                raise NoRoom(f"{_shown(path)}: {error.strerror}") from None
             self._fail(path, error.strerror or str(error))
         except (Damaged, Missing, TargetError) as error:
             self._fail(path, str(error))
@@ -226,22 +270,27 @@ class _Restorer:
         if there is not None and _keeps(there, node, self._options.overwrite):
             self._left.add(path)
             return
-        if node.extra and node.extra.link in self._firsts:
-            self._links.append((path, node))
+        group = _group(node)
+        if group is not None and self._firsts.setdefault(group, path) != path:
+            self._further.setdefault(group, []).append((path, node))
             return
-        if there is not None and self._assembler.matches(path, node):
-            self._losses.add(_shown(path), self._target.touch_up(path, node))
-            self._note_first(path, node)
-            self._counts.files += 1
-            self._counts.unchanged += 1
-            self._counts.bytes += node.size
-            return
-        self._note_first(path, node)
+        if there is not None:
+            if _is_folder(there):
+                self._target.check_gives_way(path)
+            elif self._assembler.matches(path, node) and self._touched_up(path, node):
+                self._counts.unchanged += 1
+                self._counts.bytes += node.size
+                return
         self._assembler.add(path, node, there)
 
-    def _note_first(self, path: Path, node: Node) -> None:
-        if node.extra and node.extra.link is not None:
-            self._firsts[node.extra.link] = path
+    def _touched_up(self, path: Path, node: Node) -> bool:
+        """Give what is right already its attributes; False where others would change with it."""
+        losses = self._target.touch_up(path, node)
+        if losses is None:
+            return False
+        self._losses.add(_shown(path), losses)
+        self._counts.files += 1
+        return True
 
     def _finished(self, path: Path, losses: list[Loss]) -> None:
         """Take note of a file that is in its place."""
@@ -253,19 +302,18 @@ class _Restorer:
     def _special(self, path: Path, node: Node) -> None:
         """A symlink, fifo or device."""
         there = self._target.look(path)
-        if there is not None and self._target.is_like(path, there, node):
-            self._losses.add(_shown(path), self._target.touch_up(path, node))
-        elif there is not None and _keeps(there, node, self._options.overwrite):
+        if there is not None and self._target.is_like(path, there, node) and self._touched_up(path, node):
             return
-        else:
-            try:
-                self._losses.add(_shown(path), self._target.make_special(path, node))
-            except PermissionError:
-                if node.kind not in (CHARACTER, BLOCK):
-                    raise
-                self._counts.excluded += 1
-                self._sink.warning(_shown(path), "a device, which only root can make; left out")
-                return
+        if there is not None and _keeps(there, node, self._options.overwrite):
+            return
+        try:
+            self._losses.add(_shown(path), self._target.make_special(path, node))
+        except PermissionError:
+            if node.kind not in (CHARACTER, BLOCK):
+                raise
+            self._counts.excluded += 1
+            self._sink.warning(_shown(path), "a device, which only root can make; left out")
+            return
         self._counts.files += 1
 
     def verify(self, root: Node, base: Path) -> None:
@@ -279,10 +327,11 @@ class _Restorer:
                         raise TargetError("is not what was saved when it is read back")
 
 
-def _link(node: Node) -> tuple[int, int]:
+def _group(node: Node) -> _Group | None:
+    """What all names of one file have in common; None for a file with one name. Those that lie are not linked."""
     if node.extra is None or node.extra.link is None:
-        raise Damaged(f"the snapshot's record of {node.name!r} makes no sense")
-    return node.extra.link
+        return None
+    return node.extra.link, node.size, node.content
 
 
 def _is_folder(status: os.stat_result) -> bool:

@@ -9,9 +9,11 @@ what a killed restore left is found again by the next one.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import stat
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from kdna.errors import Damaged, TargetError
@@ -32,6 +34,13 @@ _TYPES = {
     BLOCK: stat.S_IFBLK,
 }
 _ALL = 0o700
+FULL = {errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+class NoRoom(TargetError):
+    """The target takes nothing more at all: it is full, or read-only."""
+
+    default_hint = "Make room and run the restore again: what is there is not fetched again."
 
 
 class Piece(NamedTuple):
@@ -84,6 +93,7 @@ class Target:
     def make_folder(self, path: Path) -> bool:
         """Have a folder at `path` that we may write to; whatever else is there gives way. Tells whether it is new."""
         if not path:
+            self._open_up_root()
             return False
         with self._folders.at(path[:-1], create=True) as folder:
             name = path[-1]
@@ -102,16 +112,15 @@ class Target:
                 self._open_up(path, status)
         return False
 
+    def _open_up_root(self) -> None:
+        status = disk.look_at_folder(self._root)
+        if status.st_mode & _ALL != _ALL:
+            disk.apply_to_folder(self._root, _opened_up(status))
+
     def _open_up(self, path: Path, status: os.stat_result) -> None:
         """Let ourselves write to a folder of ours; its own permissions follow at the end."""
         with self._folders.at(path[:-1]) as above:
-            disk.apply_to_entry(
-                above,
-                path[-1],
-                Attributes(
-                    stat.S_IMODE(status.st_mode) | _ALL, status.st_uid, status.st_gid, status.st_mtime_ns, xattrs=None
-                ),
-            )
+            disk.apply_to_entry(above, path[-1], _opened_up(status))
 
     def finish_folder(self, path: Path, node: Node) -> list[Loss]:
         """Give a folder its attributes, after everything in it is made."""
@@ -124,9 +133,13 @@ class Target:
         """What an earlier restore left of the file for `path`, for reading; None when there is none of ours."""
         try:
             with self._folders.at(path[:-1]) as folder:
-                return _open_leftover(folder, temporary_name(path[-1]))
+                fd = disk.open_file(folder, temporary_name(path[-1]))
         except OSError:
             return None
+        if _is_ours(os.fstat(fd)):
+            return fd
+        os.close(fd)
+        return None
 
     def write(self, path: Path, node: Node, piece: Piece) -> list[Loss]:
         """Write a piece of the file for `path` under its temporary name.
@@ -140,7 +153,7 @@ class Target:
                 _check_name(path[-1])
                 fd = _create_over(folder, name)
             else:
-                fd = disk.open_again(folder, name)
+                fd = _continue(folder, name)
             try:
                 piece.places.write(fd, piece.at, piece.data)
                 if not piece.last:
@@ -170,47 +183,75 @@ class Target:
         os.close(fd)
         return None
 
-    def touch_up(self, path: Path, node: Node) -> list[Loss]:
-        """Give an entry whose content is right already the attributes it should have."""
+    def touch_up(self, path: Path, node: Node) -> list[Loss] | None:
+        """Give an entry whose content is right already the attributes it should have.
+
+        None, and nothing done, for a file with other names, maybe of somebody else, that would change with it.
+        """
+        wanted = self._attributes(node)
         with self._folders.at(path[:-1]) as folder:
             if node.kind != FILE:
-                return disk.apply_to_entry(folder, path[-1], self._attributes(node))
+                return disk.apply_to_entry(folder, path[-1], wanted)
             fd = disk.open_file(folder, path[-1])
             try:
-                return disk.apply_to_file(fd, self._attributes(node))
+                status = os.fstat(fd)
+                if status.st_nlink == 1:
+                    return disk.apply_to_file(fd, wanted)
+                present = Attributes(
+                    stat.S_IMODE(status.st_mode),
+                    status.st_uid,
+                    status.st_gid,
+                    status.st_mtime_ns,
+                    disk.read_xattrs(fd),
+                )
+                return [] if present == wanted._replace(xattrs=list(wanted.xattrs or ())) else None
             finally:
                 os.close(fd)
+
+    def check_gives_way(self, path: Path) -> None:
+        """Raise `TargetError` where a folder that is not empty is in the place of something else."""
+        try:
+            with self._folders.at(path[:-1]) as above:
+                folder = disk.open_folder(above, path[-1])
+        except OSError:
+            return
+        try:
+            if disk.names(folder):
+                raise _in_the_way()
+        finally:
+            disk.close_folder(folder)
 
     # what is neither
 
     def make_special(self, path: Path, node: Node) -> list[Loss]:
         """Make a symlink, fifo or device in place of whatever is there."""
-        extra = node.extra
-        with self._folders.at(path[:-1], create=True) as folder:
-            _check_name(path[-1])
-            _clear(folder, path[-1])
+        target, device = (node.extra.target, node.extra.device) if node.extra else (b"", 0)
+        with self._folders.at(path[:-1], create=True) as folder, _taking_place(folder, path[-1]) as name:
             if node.kind == SYMLINK:
-                disk.make_symlink(extra.target if extra else b"", folder, path[-1])
+                disk.make_symlink(target, folder, name)
             elif node.kind == FIFO:
-                disk.make_fifo(folder, path[-1])
+                disk.make_fifo(folder, name)
             else:
-                disk.make_device(folder, path[-1], node.kind == BLOCK, extra.device if extra else 0)
-            return disk.apply_to_entry(folder, path[-1], self._attributes(node))
+                disk.make_device(folder, name, node.kind == BLOCK, device)
+            return disk.apply_to_entry(folder, name, self._attributes(node))
 
     def link(self, first: Path, path: Path) -> None:
         """Make `path` a further name of the file `first`."""
         with self._folders.at(first[:-1]) as source, self._folders.at(path[:-1], create=True) as folder:
-            _check_name(path[-1])
             there = self.look(path)
             file = disk.look(source, first[-1])
-            if there is not None and (there.st_dev, there.st_ino) == (file.st_dev, file.st_ino):
-                return
-            _clear(folder, path[-1])
-            disk.link(source, first[-1], folder, path[-1])
+            if there is None or (there.st_dev, there.st_ino) != (file.st_dev, file.st_ino):
+                with _taking_place(folder, path[-1]) as name:
+                    disk.link(source, first[-1], folder, name)
 
     def _attributes(self, node: Node) -> Attributes:
         xattrs = node.extra.xattrs if node.extra else ()
         return Attributes(node.mode, self._owners.uid(node.uid), self._owners.gid(node.gid), node.mtime, xattrs)
+
+
+def _opened_up(status: os.stat_result) -> Attributes:
+    mode = stat.S_IMODE(status.st_mode) | _ALL
+    return Attributes(mode, status.st_uid, status.st_gid, status.st_mtime_ns, xattrs=None)
 
 
 def _check_name(name: bytes) -> None:
@@ -233,12 +274,18 @@ def _create_over(folder: disk.Folder, name: bytes) -> int:
         return disk.create_file(folder, name)
 
 
-def _open_leftover(folder: disk.Folder, name: bytes) -> int | None:
-    """Open what an earlier restore left, if it is certain that it is only that."""
-    status = disk.look(folder, name)
-    if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and disk.is_own(status):
-        return disk.open_file(folder, name)
-    return None
+def _is_ours(status: os.stat_result) -> bool:
+    """Whether what has a temporary name is certain to be nothing but a file that a restore of ours has begun."""
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and disk.is_own(status)
+
+
+def _continue(folder: disk.Folder, name: bytes) -> int:
+    """Open a file that was begun, for what comes next. Raises `TargetError` when it was exchanged for another."""
+    fd = disk.open_again(folder, name)
+    if _is_ours(os.fstat(fd)):
+        return fd
+    os.close(fd)
+    raise TargetError("somebody else put a file of theirs in its place while it was being made")
 
 
 def _clear(folder: disk.Folder, name: bytes) -> None:
@@ -253,11 +300,30 @@ def _clear(folder: disk.Folder, name: bytes) -> None:
     try:
         disk.remove_folder(folder, name)
     except OSError:
-        raise TargetError("a folder that is not empty is in its place", "Move it away and restore again.") from None
+        raise _in_the_way() from None
+
+
+def _in_the_way() -> TargetError:
+    return TargetError("a folder that is not empty is in its place", "Move it away and restore again.")
+
+
+@contextlib.contextmanager
+def _taking_place(folder: disk.Folder, name: bytes) -> Iterator[bytes]:
+    """A name for something to be made, which then takes the place of whatever is called `name`."""
+    _check_name(name)
+    temporary = temporary_name(name)
+    _clear(folder, temporary)
+    try:
+        yield temporary
+        _take_place(folder, temporary, name)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            disk.remove(folder, temporary)
+        raise
 
 
 def _take_place(folder: disk.Folder, temporary: bytes, name: bytes) -> None:
-    """Rename a complete file to `name`; an empty folder there gives way first."""
+    """Rename what is complete to `name`; an empty folder there gives way first."""
     try:
         disk.rename(folder, temporary, name)
     except (IsADirectoryError, PermissionError, FileExistsError):
