@@ -3,7 +3,7 @@
 The caller's thread names and gathers blobs; two or more threads compress frames and seal packs; a few send them. Each
 stage takes a permit before it starts, so whoever is ahead waits and memory stays flat however large the source is:
 
-    put -> [frame, 2 MiB] -> compress -> [frames of a pack, 16 MiB] -> seal, hash -> [pack] -> create on the storage
+    put -> [frame, 2 MiB] -> compress -> [frames of a pack, 8 MiB] -> seal, hash -> [pack] -> create on the storage
 
 A pack that is stored is told to `arrived`; nothing else is remembered of it. The first failure of any stage stops all
 of them and is raised from the next `put` or from `finish`; it is a storage error and never one of the source.
@@ -25,6 +25,7 @@ from kdna.storage.base import Storage
 
 _WORKERS = max(2, min(8, os.cpu_count() or 2))
 _SENDERS = 3
+_PACKS = 4  # at once: being filled (one of data, one of trees), sealed or sent
 
 
 class Gatherer:
@@ -42,11 +43,11 @@ class Gatherer:
 
     def put(self, blob_id: bytes, data: bytes) -> None:
         """Take a blob that is not stored yet. Raises what stopped the pipeline."""
+        if self._raw + len(data) > FRAME_RAW:
+            self.close_frame()
         self._blobs.append(data)
         self._ids.append(blob_id)
         self._raw += len(data)
-        if self._raw >= FRAME_RAW:
-            self.close_frame()
 
     def close_frame(self) -> None:
         """Send off the frame being gathered, however small."""
@@ -58,11 +59,14 @@ class Gatherer:
 
     def _compressed(self, blobs: list[bytes], ids: list[bytes]) -> None:
         """Compress a frame; when a pack's worth is ready, seal and send it. Runs in a worker."""
-        raw = b"".join(blobs)
-        method, data = compress(raw)
         lengths = pack_numbers(f"<{len(blobs)}I", *map(len, blobs))
+        raw = b"".join(blobs)
+        blobs.clear()  # whoever started this still holds the list
+        method, data = compress(raw)
         frame = Frame(method, data, len(raw), b"".join(ids), lengths)
         with self._lock:
+            if not self._ready:
+                self._pipeline.open_pack()
             self._ready.append(frame)
             self._ready_bytes += len(data)
             if self._ready_bytes < PACK_SIZE:
@@ -88,7 +92,7 @@ class Pipeline:
         self._workers = ThreadPoolExecutor(_WORKERS, "kdna-seal")
         self._senders = ThreadPoolExecutor(_SENDERS, "kdna-send")
         self._frames = threading.Semaphore(_WORKERS + 1)
-        self._packs = threading.Semaphore(_SENDERS)
+        self._packs = threading.Semaphore(_PACKS)
         self._idle = threading.Condition()
         self._running = 0
         self.failure: BaseException | None = None
@@ -101,11 +105,12 @@ class Pipeline:
         self._frames.acquire()
         self._start(self._workers, job, self._frames)
 
-    def send(self, tree: bool, frames: list[Frame]) -> None:
-        """Seal frames into a pack here and now, and store it when a sender is free."""
-        if self.failure:
-            return
+    def open_pack(self) -> None:
+        """Wait until one more pack may be in memory. What is not being filled by a gatherer is on its way out."""
         self._packs.acquire()
+
+    def send(self, tree: bool, frames: list[Frame]) -> None:
+        """Seal the frames of an open pack here and now, and store it when a sender is free."""
         try:
             sealed = seal_pack(self._seal, tree, frames)
         except BaseException:
