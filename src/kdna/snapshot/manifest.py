@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from kdna.errors import Damaged, NewerFormat
+from kdna.repository.decoding import decode
 from kdna.snapshot.node import FOLDER, Node, check_node
 
 VERSION = 1
@@ -71,12 +72,11 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 def decode_manifest(data: bytes) -> Manifest:
     """A manifest from bytes. Raises `Damaged`, `NewerFormat`."""
-    try:
-        version, body = _version_decoder.decode(data)
-        if version > VERSION:
-            raise NewerFormat(f"a backup was written in format {version}, and this KDNA knows {VERSION}")
-        manifest = _decoder.decode(body)
-    except msgspec.MsgspecError as error:
-        raise Damaged(f"a backup's manifest cannot be read: {error}") from None
+    version, body = decode(_version_decoder, data, "a backup's manifest")
+    if version > VERSION:
+        raise NewerFormat(f"a backup was written in format {version}, and this KDNA knows {VERSION}")
+    manifest = decode(_decoder, body, "a backup's manifest")
     check_node(manifest.root)
+    if b"\0" in manifest.source:
+        raise Damaged("a backup's manifest names an impossible source")
     return manifest

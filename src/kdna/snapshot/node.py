@@ -13,6 +13,7 @@ from typing import Annotated
 import msgspec
 
 from kdna.errors import Damaged
+from kdna.repository.decoding import decode
 from kdna.snapshot.attributes import MOST_XATTRS
 from kdna.snapshot.holes import MOST_EXTENTS
 
@@ -87,11 +88,7 @@ def decode_part(data: bytes) -> list[Node]:
     """The nodes of a part, in order. Raises `Damaged`."""
     if len(data) > _PART_BYTES + MOST_XATTRS:
         raise Damaged("a folder's record is too large")
-    try:
-        nodes: list[Node] = _decoder.decode(data)
-    except msgspec.MsgspecError as error:
-        raise Damaged(f"a folder's record cannot be read: {error}") from None
-    return nodes
+    return decode(_decoder, data, "a folder's record")
 
 
 def ends_part(count: int, name: bytes) -> bool:
