@@ -501,7 +501,7 @@ def test_an_index_that_lies_about_lengths_cannot_shift_content(tmp_path, secret,
 
 @pytest.mark.parametrize("secret", [SECRET, None], ids=["encrypted", "plain"])
 def test_a_damaged_list_of_blobs_costs_one_file_and_the_next_backup_makes_it_again(tmp_path, secret, monkeypatch):
-    monkeypatch.setattr("kdna.snapshot.content.IDS_IN_NODE", 2)  # longer lists of blobs are blobs themselves
+    monkeypatch.setattr("kdna.snapshot.content.IDS_IN_NODE", 0)  # longer lists of blobs are blobs themselves
     monkeypatch.setattr("kdna.repository.writer.FRAME_RAW", 1)
     source, contents = large_source(tmp_path)
     medium = Medium()
