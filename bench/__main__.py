@@ -65,7 +65,7 @@ def run(chosen: argparse.Namespace) -> dict[str, Any]:
         for name, target in itertools.product(chosen.data.split(","), targets):
             data = make(name, work, chosen.quick)
             cell = Cell(data, ssh_config if target == "sftp" else None, tools, run_folder)
-            cell.run(rounds)
+            cell.run(rounds, settle=not chosen.quick)
             result["data"][data.name] = data.facts()
             result["samples"] += cell.samples
             result["failures"] += cell.failures
