@@ -28,8 +28,13 @@ class Counts:
     failed: int = 0
     bytes_new: int = 0
     bytes_known: int = 0
+    bytes_stored: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
+
+    def reset(self) -> None:
+        """Begin again from nothing, in the object that a display watches."""
+        vars(self).update(vars(Counts()))
 
 
 class Sink(Protocol):

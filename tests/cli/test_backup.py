@@ -54,7 +54,7 @@ def test_the_summary_in_json_has_numbers(nas: Path, docs: Path, first: str) -> N
     assert answer["type"] == "summary"
     assert (answer["new"], answer["files"], answer["changed"] + answer["unchanged"]) == (1, 4, 3)
     assert answer["bytes_new"] == 12
-    assert 0 < answer["sent"] < 20_000
+    assert 0 < answer["bytes_stored"] < answer["bytes_sent"] < 20_000
     assert answer["seconds"] > 0
     assert len(answer["snapshot"]) == 32
 

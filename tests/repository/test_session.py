@@ -154,7 +154,7 @@ def test_the_manifest_is_told_what_was_sent_before_it(medium, tmp_path, secret):
         session.commit(lambda sent: told.append(sent) or b"m")
     stored = sum(len(medium.objects[name]) for name in packs(medium) | names(medium, layout.INDEX))
     assert told == [stored]
-    assert session.bytes_sent == stored + len(medium.objects[layout.manifest(session.sid)])
+    assert session.counts.bytes_sent == stored + len(medium.objects[layout.manifest(session.sid)])
 
 
 # what is stored, and what is not
@@ -173,7 +173,7 @@ def test_what_is_stored_already_is_not_stored_again(medium, tmp_path, secret):
             assert session.trusted
             session.commit(lambda sent: b"")
         assert packs(medium) == before
-        assert session.bytes_sent < 2000
+        assert session.counts.bytes_sent < 2000
 
 
 def test_what_vanished_or_shrank_is_stored_again(medium, tmp_path, secret):

@@ -84,7 +84,7 @@ class Client:
 
             sid = session.commit(manifest, (project, tag) if tag else None)
         repository.close()
-        return Done(counts, sink.warnings, sink.notices, sid, session.bytes_sent, reader.bytes_received)
+        return Done(counts, sink.warnings, sink.notices, sid, session.counts.bytes_sent, reader.bytes_received)
 
     @staticmethod
     def _manifests(repository: Repository) -> list[tuple[str, Manifest]]:

@@ -44,12 +44,11 @@ class RestorePlan:
 
 @dataclass(frozen=True)
 class RestoreResult:
-    """What was done, or with `dry_run` what would be: then `plan` is there. `received` in bytes."""
+    """What was done, or with `dry_run` what would be: then `plan` is there."""
 
     backup: Backup
     target: str
     plan: RestorePlan | None
-    received: int
     seconds: float
     counts: Counts
     dry_run: bool
@@ -94,7 +93,7 @@ def restore_backup(
         counts.bytes_received = reader.bytes_received
     counts.phase = ""
     seconds = SYSTEM.monotonic() - began
-    return RestoreResult(backup, os.fsdecode(target), plan, counts.bytes_received, seconds, counts, request.dry_run)
+    return RestoreResult(backup, os.fsdecode(target), plan, seconds, counts, request.dry_run)
 
 
 def _sub_path(text: str | None, source: bytes) -> bytes:

@@ -63,7 +63,7 @@ class SaveRequest:
 
 @dataclass(frozen=True)
 class SaveResult:
-    """What was done, or with `dry_run` what would be; `counts` has the rest. `sent` in bytes."""
+    """What was done, or with `dry_run` what would be; `counts` has the rest."""
 
     project: str
     tag: str
@@ -71,7 +71,6 @@ class SaveResult:
     server: str
     encrypted: bool
     snapshot: str  # "" when nothing was stored
-    sent: int
     seconds: float
     counts: Counts
     dry_run: bool
@@ -98,7 +97,6 @@ def add_backup(caller: Caller, request: SaveRequest, counts: Counts) -> SaveResu
         server=server.alias,
         encrypted=encrypted or (request.dry_run and server.encrypted),
         snapshot=made.sid,
-        sent=made.sent,
         seconds=SYSTEM.monotonic() - began,
         counts=counts,
         dry_run=request.dry_run,
@@ -111,7 +109,6 @@ class _Made:
 
     tag: str
     sid: str
-    sent: int
 
 
 class _Job:
@@ -165,7 +162,7 @@ class _Job:
                 problem = error
                 if not self._request.prefix:
                     raise
-            self._counts.__init__()  # type: ignore[misc]  # a fresh start, in the object that the display watches
+            self._counts.reset()
         assert problem is not None  # noqa: S101 - for the type checker: the loop ends by return or with a problem
         raise problem
 
@@ -177,13 +174,13 @@ class _Job:
         parent = self._parent(repository)
         with self._progress(parent):
             save(Trial(reader), reader, self.source, parent, self._options, self._counts, self._caller.sink)
-        return _Made(tag, "", 0)
+        return _Made(tag, "")
 
     def _save_once(self, repository: Repository, tag: str) -> _Made:
         """One session from its token to its commit. Raises `Fenced`, `TagTaken`."""
         reader = repository.reader()
         description: dict[str, str | int] = {"host": host_name(), "user": user_name(), "began": SYSTEM.now_ns()}
-        with repository.session(reader, description) as session:
+        with repository.session(reader, description, self._counts) as session:
             parent = self._parent(repository)  # listed after the token exists: what it refers to stays until we end
             began = SYSTEM.now_ns()
             with self._progress(parent):
@@ -198,8 +195,7 @@ class _Job:
                     mine.done(sid)
                 except OSError as error:
                     self._caller.sink.notice(f"The backup is done, but not counted on this machine: {error}")
-            self._counts.bytes_sent = session.bytes_sent
-            return _Made(tag, sid, session.bytes_sent)
+            return _Made(tag, sid)
 
     def _free_tag(self, repository: Repository) -> str:
         """The tag to use, free at this moment. Raises `TagTaken`."""

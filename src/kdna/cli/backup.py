@@ -191,12 +191,12 @@ def _say_saved(result: SaveResult, verbose: bool) -> None:
     if result.dry_run:
         say_summary(f"{name} would be made on {result.server}", files, new, *more, "nothing was stored")
     else:
-        sent = f"{size(result.sent)} sent, in {duration(result.seconds)}"
+        sent = f"{size(counts.bytes_stored)} stored, {size(counts.bytes_sent)} sent, in {duration(result.seconds)}"
         say_summary(f"{name} is on {result.server} (snapshot {result.snapshot[:12]})", files, f"{new}, {sent}", *more)
 
 
 def _save_as_dict(result: SaveResult) -> dict[str, Any]:
-    names = ("project", "tag", "source", "server", "encrypted", "snapshot", "dry_run", "seconds", "sent")
+    names = ("project", "tag", "source", "server", "encrypted", "snapshot", "dry_run", "seconds")
     return {
         "type": "summary",
         **{name: getattr(result, name) for name in names},
@@ -266,9 +266,9 @@ def _say_restored(result: RestoreResult) -> None:
     counts = result.counts
     failed = [f"NOT restored, see above: {counts.failed:,}"] if counts.failed else []
     say_summary(
-        f"{visible(result.backup.title)} is restored to {visible(result.target)}",
+        f"{visible(result.backup.title)} is restored{' in part' * bool(failed)} to {visible(result.target)}",
         f"{plural(counts.files, 'file')} ({counts.unchanged:,} were there already), {size(counts.bytes)}",
-        f"{size(result.received)} received, in {duration(result.seconds)}",
+        f"{size(counts.bytes_received)} received, in {duration(result.seconds)}",
         *failed,
     )
 
@@ -281,7 +281,6 @@ def _restore_as_dict(result: RestoreResult) -> dict[str, Any]:
         "target": result.target,
         "dry_run": result.dry_run,
         "seconds": result.seconds,
-        "received": result.received,
         "plan": None
         if changes is None
         else {

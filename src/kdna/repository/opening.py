@@ -21,6 +21,7 @@ from kdna.errors import (
     RepositoryError,
     WrongKey,
 )
+from kdna.progress import Counts
 from kdna.repository import layout
 from kdna.repository.cache import Cache
 from kdna.repository.reader import PARALLEL, Reader
@@ -68,9 +69,14 @@ class Repository:
         """A reader that has not looked at the server yet: `refresh` it, or give it to a session."""
         return Reader(self.storage, self.seal, self.cache)
 
-    def session(self, reader: Reader, description: dict[str, str | int]) -> Session:
-        """A session that writes one backup; `description` says who runs it, for those who find its token."""
-        return Session(reader, description)
+    def session(
+        self, reader: Reader, description: dict[str, str | int], counts: Counts | None = None
+    ) -> Session:
+        """A session that writes one backup; `description` says who runs it, for those who find its token.
+
+        What it sends and stores is added to `counts`.
+        """
+        return Session(reader, description, counts)
 
     def snapshots(self) -> list[str]:
         """The id of every backup that exists, in no order."""

@@ -26,6 +26,7 @@ from collections.abc import Callable, Container
 import msgspec
 
 from kdna.errors import Fenced, KdnaError, Missing, RepositoryError
+from kdna.progress import Counts
 from kdna.repository import layout
 from kdna.repository.decoding import decode
 from kdna.repository.index import SEGMENT_BLOBS, seal_segment
@@ -57,9 +58,9 @@ class _Everything:
 class Session:
     """A running backup. Use as a context manager: leaving it without `commit` takes the token away again."""
 
-    def __init__(self, reader: Reader, description: dict[str, str | int]) -> None:
+    def __init__(self, reader: Reader, description: dict[str, str | int], counts: Counts | None = None) -> None:
         self.sid = new_id()
-        self.bytes_sent = 0
+        self.counts = counts or Counts()
         self._storage = reader.storage
         self._reader = reader
         self._seal = reader.seal
@@ -143,7 +144,8 @@ class Session:
             self._reader.cache.put(layout.pack(sealed.table.name), sealed.parts)
         packs: list[PackTable] = []
         with self._lock:
-            self.bytes_sent += sealed.table.size
+            self.counts.bytes_stored += sealed.table.size
+            self.counts.bytes_sent += sealed.table.size
             self._arrived.append(sealed.table)
             self._arrived_blobs += sealed.table.blob_count
             if self._arrived_blobs >= SEGMENT_BLOBS:
@@ -157,7 +159,7 @@ class Session:
         data = seal_segment(self._seal, packs, name)
         self._storage.create(name, [data])
         with self._lock:
-            self.bytes_sent += len(data)
+            self.counts.bytes_sent += len(data)
             self._reader.index.add(packs, name)
         for pack in packs:
             self._pending.difference_update(pack.blobs())
@@ -174,10 +176,10 @@ class Session:
         packs, self._arrived = self._arrived, []
         if packs:
             self._publish_segment(packs)
-        record = seal_record(self._seal, Kind.MANIFEST, manifest(self.bytes_sent), self.sid)
+        record = seal_record(self._seal, Kind.MANIFEST, manifest(self.counts.bytes_sent), self.sid)
         self._storage.create(layout.manifest(self.sid), [record])
         self._reader.cache.put(layout.manifest(self.sid), [record])
-        self.bytes_sent += len(record)
+        self.counts.bytes_sent += len(record)
         if tag:
             Tags(self._storage, self._seal, self._reader.cache).claim(*tag, self.sid)
         self._storage.sync()

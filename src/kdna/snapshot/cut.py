@@ -7,6 +7,7 @@ Wen Xia et al., "The Design of Fast Content-Defined Chunking for Data Deduplicat
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 
 from pyfastcdc import FastCDC
@@ -73,7 +74,7 @@ class _ExtentStream:
 
 def _readinto(fd: int, buffer: memoryview) -> int:
     """`os.readv` where there is one: no copy, and no new object for every block."""
-    if hasattr(os, "readv"):
+    if sys.platform != "win32":
         return os.readv(fd, [buffer])
     data = os.read(fd, len(buffer))
     buffer[: len(data)] = data

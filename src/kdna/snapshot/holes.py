@@ -88,7 +88,7 @@ def _is_zero(fd: int, start: int, end: int) -> bool:
 
 def pread(fd: int, length: int, position: int) -> bytes:
     """Bytes of an open file from a position; fewer where it ends. Raises `OSError`."""
-    if hasattr(os, "pread"):
+    if sys.platform != "win32":
         return os.pread(fd, length, position)
     os.lseek(fd, position, os.SEEK_SET)  # Windows; a file is read by one thread only
     return os.read(fd, length)

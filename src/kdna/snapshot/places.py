@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -62,7 +63,7 @@ class Places:
 
 
 def _pwrite(fd: int, data: memoryview, position: int) -> int:
-    if hasattr(os, "pwrite"):
+    if sys.platform != "win32":
         return os.pwrite(fd, data, position)
     os.lseek(fd, position, os.SEEK_SET)  # Windows; a file is written by one thread only
     return os.write(fd, data)

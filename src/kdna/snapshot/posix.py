@@ -226,7 +226,7 @@ def group_id(name: str) -> int | None:
         return None
 
 
-def read_xattrs(fd: int) -> list[tuple[bytes, bytes]]:
+def read_xattrs(fd: int | Folder) -> list[tuple[bytes, bytes]]:
     """Extended attributes of an open file or folder."""
     return xattrs.read(fd)
 

@@ -28,6 +28,7 @@ from kdna.snapshot.metadata import Owners
 from kdna.snapshot.node import BLOCK, CHARACTER, FILE, FOLDER, Node
 from kdna.snapshot.select import Filter, Wanted
 from kdna.snapshot.target import FULL, NoRoom, Target
+from kdna.snapshot.twins import Twins
 from kdna.snapshot.walk import Path, Step, Walk
 
 _LEFT_BEHIND = 10_000  # folders that may wait for their attributes
@@ -159,6 +160,7 @@ class _Restorer:
         self._sink = sink
         self._losses = Losses()
         self._assembler = Assembler(reader, target, counts, self._reporting, self._finished)
+        self._twins = Twins(target, self._assembler.flush)
         self._folders: list[tuple[Path, Node]] = []  # to get their attributes at the end
         self._new_folders: set[Path] = set()  # made by this restore, so that nothing but its own is in them
         # Of the names of one file, the first, which gets the content, and those that wait to be links to it.
@@ -222,8 +224,9 @@ class _Restorer:
     def _step(self, walk: Walk, path: Path, step: Step) -> None:
         if step.problem:
             raise step.problem
+        walk.skip()  # unless a folder can be made
+        self._twins.check(path)
         if step.node.kind == FOLDER:
-            walk.skip()  # unless the folder can be made
             self._folder(path, step.node, step.wanted)
             walk.descend()
         elif step.node.kind == FILE:

@@ -88,6 +88,26 @@ class Target:
             return node.extra is not None and disk.device_number(status) == node.extra.device
         return node.kind == FIFO or (status.st_size == node.size and status.st_mtime_ns == node.mtime)
 
+    def is_called(self, path: Path) -> bool:
+        """Whether what is found at a path has exactly that name."""
+        with self._folders.at(path[:-1]) as folder:
+            return path[-1] in disk.names(folder)
+
+    def folds_names(self) -> bool:
+        """Whether the file system takes upper and lower case for one another; found out by trying."""
+        name = temporary_name(b"")
+        try:
+            os.close(_create_over(self._root, name))
+        except (OSError, TargetError):  # what is to be made will say what is wrong
+            return False
+        try:
+            disk.look(self._root, name.upper())
+        except OSError:
+            return False
+        finally:
+            disk.remove(self._root, name)
+        return True
+
     # folders
 
     def make_folder(self, path: Path) -> bool:

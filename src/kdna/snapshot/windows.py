@@ -219,7 +219,7 @@ def group_id(name: str) -> int | None:
     return None
 
 
-def read_xattrs(fd: int) -> list[tuple[bytes, bytes]]:
+def read_xattrs(fd: int | Folder) -> list[tuple[bytes, bytes]]:
     """Nothing: there are no extended attributes."""
     return []
 
