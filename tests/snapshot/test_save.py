@@ -572,21 +572,21 @@ def test_two_backups_of_one_source_at_once_are_both_whole(source, tmp_path):
 
 
 MANY = """
-import os, resource, sys, time
+import os, sys
 from pathlib import Path
 sys.path[:0] = {path!r}
-from backups import Client
+from backups import Client, peak
 from kdna.storage.local import LocalStorage
 place = Path({place!r})
 client = Client(lambda: LocalStorage(place / "repo"), place / "cache")
 for run in range(2):
     done = client.save(place / "source")
     assert done.counts.files == {files} and not done.warnings, done
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(peak())
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="asks the system for the memory of a process")
+@linux
 @pytest.mark.parametrize("linked", [False, True])
 def test_memory_stays_flat_however_many_files_there_are(tmp_path, source, linked):
     count, folders = (40_000, 40) if linked else (100_000, 100)

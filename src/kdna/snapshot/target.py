@@ -88,10 +88,10 @@ class Target:
             return node.extra is not None and disk.device_number(status) == node.extra.device
         return node.kind == FIFO or (status.st_size == node.size and status.st_mtime_ns == node.mtime)
 
-    def is_called(self, path: Path) -> bool:
-        """Whether what is found at a path has exactly that name."""
-        with self._folders.at(path[:-1]) as folder:
-            return path[-1] in disk.names(folder)
+    def names(self, path: Path) -> list[bytes]:
+        """What is in a folder."""
+        with self._folders.at(path) as folder:
+            return disk.names(folder)
 
     def folds_names(self) -> bool:
         """Whether the file system takes upper and lower case for one another; found out by trying."""

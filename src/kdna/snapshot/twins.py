@@ -41,10 +41,12 @@ class Twins:
         if names is None:
             self._met = {other: met for other, met in self._met.items() if folder[: len(other)] == other}
             names = self._met[folder] = {}
-        first = names.setdefault(likeness(name), name)
+        key = likeness(name)
+        first = names.setdefault(key, name)
         if first == name:
             return
         self._settle()
-        if self._target.look(path) is not None and not self._target.is_called(path):
+        there = sum(likeness(other) == key for other in self._target.names(folder))
+        if there == 1 and self._target.look(path) is not None:
             shown = first.decode("utf-8", "backslashreplace")
             raise TargetError(f"left out, because this file system takes its name for that of '{shown}'")
