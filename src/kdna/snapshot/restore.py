@@ -31,9 +31,9 @@ from kdna.snapshot.target import FULL, NoRoom, Target
 from kdna.snapshot.twins import Twins
 from kdna.snapshot.walk import Path, Step, Walk
 
-_LEFT_BEHIND = 10_000  # folders that may wait for their attributes
-# What a link says where there can be none: on another file system, on one without links, with too many.
-_NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+_LEFT_BEHIND = 10_000  # folders that wait for their attributes and names that wait to be links, before both are served
+# What a link says where there can be none: on another file system, on one without links, with too many, not for us.
+_NO_LINK = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 Overwrite = Literal["always", "if-newer", "never"]
 _Group = tuple[tuple[int, int], int, bytes]
@@ -165,7 +165,7 @@ class _Restorer:
         self._new_folders: set[Path] = set()  # made by this restore, so that nothing but its own is in them
         # Of the names of one file, the first, which gets the content, and those that wait to be links to it.
         self._firsts: dict[_Group, Path] = {}
-        self._further: dict[_Group, list[tuple[Path, Node]]] = {}
+        self._further: list[tuple[_Group, Path, Node]] = []
         self._left: set[Path] = set()  # files that could not be restored, or were kept as they are
 
     def close(self) -> None:
@@ -181,7 +181,7 @@ class _Restorer:
             path = (*base, *step.path)
             with self._reporting(path):
                 self._step(walk, path, step)
-            if len(self._folders) >= most:
+            if len(self._folders) + len(self._further) >= most:
                 self._complete(path)
                 most = len(self._folders) + _LEFT_BEHIND
         self._complete(None)
@@ -189,9 +189,10 @@ class _Restorer:
     def _complete(self, here: Path | None) -> None:
         """Complete the folders that the walk has left; it is at `here`, or at its end. So memory stays flat."""
         self._assembler.flush()
-        groups, self._further = self._further, {}
-        for group, names in groups.items():
-            self._link(group, names)
+        further, self._further = self._further, []
+        for group, path, node in further:
+            with self._reporting(path):
+                self._link(group, path, node)
         entered = []
         for path, node in reversed(self._folders):
             if here is not None and here[: len(path)] == path:
@@ -203,23 +204,21 @@ class _Restorer:
         self._folders = entered[::-1]
         self._new_folders.intersection_update(path for path, _ in entered)
 
-    def _link(self, group: _Group, names: list[tuple[Path, Node]]) -> None:
-        """Make further names of a file: links to the first, or where that is not possible files of their own."""
-        for path, node in names:
-            first = self._firsts[group]
-            with self._reporting(path):
-                if first not in self._left:
-                    try:
-                        self._target.link(first, path)
-                        self._counts.files += 1
-                        continue
-                    except OSError as error:
-                        if error.errno not in _NO_LINK:
-                            raise
-                        self._losses.add(_shown(path), [loss("hard link", error)])
-                self._firsts[group] = path
-                self._assembler.add(path, node, self._target.look(path))
-                self._assembler.flush()
+    def _link(self, group: _Group, path: Path, node: Node) -> None:
+        """Make a further name of a file: a link to the first, or where that is not possible a file of its own."""
+        first = self._firsts[group]
+        if first not in self._left:
+            try:
+                self._target.link(first, path)
+                self._counts.files += 1
+                return
+            except OSError as error:
+                if error.errno not in _NO_LINK:
+                    raise
+                self._losses.add(_shown(path), [loss("hard link", error)])
+        self._firsts[group] = path
+        self._assembler.add(path, node, self._target.look(path))
+        self._assembler.flush()
 
     def _step(self, walk: Walk, path: Path, step: Step) -> None:
         if step.problem:
@@ -275,7 +274,7 @@ class _Restorer:
             return
         group = _group(node)
         if group is not None and self._firsts.setdefault(group, path) != path:
-            self._further.setdefault(group, []).append((path, node))
+            self._further.append((group, path, node))
             return
         if there is not None:
             if _is_folder(there):
