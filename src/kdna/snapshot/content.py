@@ -7,8 +7,10 @@ import os
 import stat
 from typing import NamedTuple
 
+from kdna.clock import SYSTEM
 from kdna.progress import Counts
 from kdna.snapshot import metadata as disk
+from kdna.snapshot.ahead import ReadAhead
 from kdna.snapshot.cut import WHOLE_BELOW, Cutter
 from kdna.snapshot.holes import data_extents
 from kdna.snapshot.node import IDS_IN_NODE, Extra, cut_list
@@ -41,6 +43,7 @@ class FileSaver:
         self._store = store
         self._cutter = Cutter(cut_seed)
         self._counts = counts
+        self.ahead = ReadAhead()
 
     def save(self, folder: disk.Folder, name: bytes) -> Content:
         """Store the file `name` of an open folder.
@@ -76,7 +79,9 @@ class FileSaver:
         size = status.st_size
         holes = disk.may_have_holes(status)
         if size < WHOLE_BELOW and not holes:
+            began = SYSTEM.monotonic()
             data = _read_small(fd, size)
+            self.ahead.took(SYSTEM.monotonic() - began)
             if data is not None:
                 return (self._put(data) if data else b""), len(data), None, False
             size = os.fstat(fd).st_size or _ENDLESS  # what the kernel makes up on the fly has no size

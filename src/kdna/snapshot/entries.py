@@ -34,6 +34,7 @@ class EntrySaver:
         self._counts = counts
         self._sink = sink
         self._files = FileSaver(store, cut_seed, counts)
+        self.ahead = self._files.ahead
         self._devices: dict[int, int] = {}
         # A node and how many more names it has, for files of which not all names were met yet.
         self._linked: dict[tuple[int, int], tuple[Node, int]] = {}

@@ -136,6 +136,16 @@ def _open_unnoticed(name: bytes, flags: int, folder: Folder) -> int:
         return os.open(name, flags, dir_fd=folder)  # only the owner and root may read unnoticed
 
 
+def expect(folder: Folder, name: bytes, length: int) -> None:
+    """Tell the system that the first bytes of a file will be read soon; it may begin to fetch them."""
+    if sys.platform == "linux":
+        fd = open_file(folder, name)
+        try:
+            os.posix_fadvise(fd, 0, length, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(fd)
+
+
 def create_file(folder: Folder, name: bytes) -> int:
     """Make a file that is nobody else's yet, open for reading and writing. Raises `FileExistsError`."""
     return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=folder)

@@ -15,7 +15,7 @@ import errno
 import functools
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -31,6 +31,8 @@ from kdna.snapshot.node import FILE, FOLDER, Extra, Node, encode_parts, ends_par
 from kdna.snapshot.parent import Parent
 from kdna.snapshot.select import CACHE_TAG, IGNORE_FILE, NO_RULES, Rules, is_cache_tag
 from kdna.snapshot.store import Store
+
+Look = Callable[[bytes], os.stat_result]
 
 _OPEN_FOLDERS = 100  # ancestors deeper than this are closed while folders below them are saved
 _IGNORE_MOST = 1 << 20  # bytes read of an ignore file
@@ -70,6 +72,7 @@ class _Open:
     olds: Iterator[Node] = field(default_factory=lambda: iter(()))
     old: Node | None = None  # the parent's next node, not passed yet
     folder: disk.Folder | None = None  # None while folders far below are saved
+    look: Look | None = None
     extra: Extra | None = None
     nodes: list[Node] = field(default_factory=list)  # of the part being made
     parts: list[bytes] = field(default_factory=list)  # ids of the parts before
@@ -269,13 +272,24 @@ class _Saver:
 
     # entries: the loop that every file passes through
 
+    def _look_into(self, here: _Open) -> Look | None:
+        """What tells what an entry of a folder is; None when the folder is not open."""
+        if here.look is None and here.folder is not None:
+            new = here.before is None
+            here.look = (
+                self._entry_saver.ahead.looker(here.folder, here.names)
+                if new
+                else functools.partial(disk.look, here.folder)
+            )
+        return here.look
+
     def _entries(self, here: _Open) -> _Open | None:
         """Save entries until a folder is met, which is returned to be saved first; None when there are no more."""
         counts, rules, racy, owners = self._counts, here.rules, self._parent.racy, self._owners
         trusted = self._store.trusted
         names, olds, old, nodes = here.names, here.olds, here.old, here.nodes
         owner = (-1, -1)
-        look = functools.partial(disk.look, here.folder) if here.folder is not None else None
+        look = self._look_into(here)
         while names and look:
             name = names.pop()
             try:
@@ -371,6 +385,7 @@ def _folder_of(here: _Open) -> disk.Folder:
 
 
 def _close(here: _Open) -> None:
+    here.look = None
     if here.folder is not None:
         disk.close_folder(here.folder)
         here.folder = None
