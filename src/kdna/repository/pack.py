@@ -106,8 +106,7 @@ def seal_pack(seal: Seal, tree: bool, frames: list[Frame]) -> SealedPack:
     first = writer.frame(0, pack_record(_encoder.encode(tables)), last=False)
     parts = [writer.header(len(first)), first]
     frames.reverse()
-    for number in range(1, len(tables) + 1):
-        parts.append(writer.frame(number, frames.pop().data, last=number == len(tables)))
+    parts.extend(writer.frame(at, frames.pop().data, last=at == len(tables)) for at in range(1, len(tables) + 1))
     size = sum(map(len, parts))
     parts.append(os.urandom(padded_length(size) - size))
     digest = hashlib.sha256()
