@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import trees
+
 from kdna.clock import SYSTEM
 from kdna.errors import NoRepository
 from kdna.progress import Counts, Silent
@@ -129,3 +131,14 @@ class Client:
         changes = survey(reader, manifest.root, os.fsencode(target), options or RestoreOptions(), Silent())
         repository.close()
         return changes
+
+
+def same(source: Path, target: Path) -> bool:
+    """Whether two trees are the same; says where not."""
+    assert trees.differences(trees.describe(source), trees.describe(target)) == []
+    return True
+
+
+def leftovers(target: Path) -> list[Path]:
+    """What a restore has left of files that it did not complete."""
+    return list(target.rglob(".kdna-*"))

@@ -1,4 +1,4 @@
-"""Files and folders that change under the hands of a backup: what is stored is consistent, and nothing is overlooked."""
+"""Files and folders that change under the hands of a backup: what is stored is consistent, nothing is overlooked."""
 
 from __future__ import annotations
 
@@ -59,12 +59,6 @@ def client(tmp_path: Path) -> Client:
     return Client(lambda: MemoryStorage(medium), tmp_path / "cache", now=lambda: SYSTEM.now_ns() + HOUR)
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    (tmp_path / "source").mkdir()
-    return tmp_path / "source"
-
-
 def restored(client: Client, done: Done, source: Path) -> Path:
     target = source.with_name(f"target-{os.urandom(4).hex()}")
     assert client.restore(done.sid, target).warnings == []
@@ -85,15 +79,23 @@ def rewrite(file: Path) -> None:
         out.write(os.urandom(file.stat().st_size))
 
 
+def hollow(file: Path) -> None:
+    os.truncate(file, 0)
+    os.truncate(file, 2 * MIB)
+
+
 def replace(file: Path) -> None:
     file.with_name("new").write_bytes(os.urandom(1000))
     file.with_name("new").replace(file)
 
 
 def become(make: Callable[[Path], object]) -> Callable[[Path], None]:
-    def change(file: Path) -> None:
-        file.unlink(missing_ok=True)
-        make(file)
+    def change(path: Path) -> None:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+        make(path)
 
     return change
 
@@ -110,7 +112,7 @@ CHANGES: dict[str, Callable[[Path], None]] = {
     "shrinks": lambda file: os.truncate(file, 10),
     "is emptied": lambda file: os.truncate(file, 0),
     "is rewritten": rewrite,
-    "gets a hole": lambda file: (os.truncate(file, 0), os.truncate(file, 2 * MIB)) and None,
+    "gets a hole": hollow,
     "is replaced": replace,
     "vanishes": lambda file: file.unlink(missing_ok=True),
     "becomes a fifo": become(os.mkfifo),
@@ -211,12 +213,17 @@ def test_a_file_that_changes_after_it_was_looked_at_is_saved_as_it_is_or_reporte
     assert trees.differences(expected, found) == []
 
 
+def fresh(path: Path) -> None:
+    path.mkdir()
+    (path / "new").write_bytes(b"new")
+
+
 FOLDER_CHANGES: dict[str, Callable[[Path], None]] = {
     "vanishes": shutil.rmtree,
-    "becomes a file": lambda path: (shutil.rmtree(path), path.write_bytes(b"file")) and None,
-    "becomes a symlink": lambda path: (shutil.rmtree(path), path.symlink_to("/etc")) and None,
-    "becomes a fifo": lambda path: (shutil.rmtree(path), os.mkfifo(path)) and None,
-    "is replaced": lambda path: (shutil.rmtree(path), path.mkdir(), (path / "new").write_bytes(b"new")) and None,
+    "becomes a file": become(lambda path: path.write_bytes(b"file")),
+    "becomes a symlink": become(lambda path: path.symlink_to("/etc")),
+    "becomes a fifo": become(os.mkfifo),
+    "is replaced": become(fresh),
 }
 
 

@@ -1,4 +1,4 @@
-"""Trees that no honest KDNA writes, made by somebody with the keys: they harm nothing outside the target and hide nothing.
+"""Trees that no honest KDNA writes, made by somebody with the keys: they harm nothing outside the target.
 
 What cannot be is named, the rest is restored, memory stays bounded, and nothing ends in a traceback.
 """
@@ -22,7 +22,7 @@ from backups import Client, Done
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from kdna.errors import Damaged, KdnaError, NewerFormat
+from kdna.errors import Damaged, NewerFormat
 from kdna.repository.session import Session
 from kdna.snapshot.manifest import Client as Maker
 from kdna.snapshot.manifest import Manifest, Stats, decode_manifest, encode_manifest
@@ -336,16 +336,18 @@ WILD = [0, 1, -1, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**64 - 1, -(2**63)]
 @pytest.mark.parametrize("field", ["mode", "uid", "gid", "mtime", "ctime", "inode"])
 def test_numbers_of_any_size_end_in_a_report_at_most(world, field):
     done = world.restore(
-        lambda session: [
-            made
-            for number, value in enumerate(WILD)
-            for made in (
-                file(session, b"%d file" % number, **{field: value}),
-                folder(b"%d folder" % number, session, [file(session, b"x")], **{field: value}),
-                msgspec.structs.replace(link(b"%d link" % number, b"nowhere"), **{field: value}),
-            )
-        ]
-        + [file(session, b"good")]
+        lambda session: (
+            [
+                made
+                for number, value in enumerate(WILD)
+                for made in (
+                    file(session, b"%d file" % number, **{field: value}),
+                    folder(b"%d folder" % number, session, [file(session, b"x")], **{field: value}),
+                    msgspec.structs.replace(link(b"%d link" % number, b"nowhere"), **{field: value}),
+                )
+            ]
+            + [file(session, b"good")]
+        )
     )
     assert (world.target / "good").exists()
     if field != "mode":
@@ -431,7 +433,7 @@ def test_a_tree_that_holds_itself_over_and_over_takes_no_memory_and_can_be_inter
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "begun\n"
-        time.sleep(2)
+        time.sleep(1.5)
         process.send_signal(signal.SIGINT)
         asked = time.monotonic()
         out = process.communicate()[0]
@@ -540,7 +542,7 @@ def wild_nodes(blobs: list[bytes]) -> st.SearchStrategy[Node]:
     )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_no_tree_whatsoever_writes_outside_or_ends_in_anything_but_a_report(tmp_path_factory, data):
     world = World(tmp_path_factory.mktemp("wild"))
@@ -554,9 +556,9 @@ def test_no_tree_whatsoever_writes_outside_or_ends_in_anything_but_a_report(tmp_
         return sorted(data.draw(st.lists(wild_nodes(blobs), max_size=6)), key=lambda one: one.name)
 
     try:
-        world.restore(make, RestoreOptions(overwrite=data.draw(st.sampled_from(["always", "never", "if-newer"])), verify=True))
-    except KdnaError as error:
-        assert "No space" in str(error) or "large" in str(error), error
+        world.restore(
+            make, RestoreOptions(overwrite=data.draw(st.sampled_from(["always", "never", "if-newer"])), verify=True)
+        )
     finally:
         for path in world.target.rglob("*"):
             if stat.S_ISREG(path.lstat().st_mode):

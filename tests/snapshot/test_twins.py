@@ -1,4 +1,4 @@
-"""Names that the target's file system takes for one another: the second is reported and never takes the first's place."""
+"""Names that a file system takes for one another: the second is reported and never takes the place of the first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from backups import Client
 from hypothesis import given
 from hypothesis import strategies as st
 from test_hostile import file, folder, forge, link
@@ -17,7 +16,6 @@ from test_hostile import file, folder, forge, link
 from kdna.repository.session import Session
 from kdna.snapshot.node import Node
 from kdna.snapshot.twins import likeness
-from kdna.storage.memory import Medium, MemoryStorage
 
 
 @pytest.mark.parametrize(
@@ -56,12 +54,6 @@ def twins(session: Session) -> list[Node]:
         file(session, b"plain"),
         folder(b"sub", session, [file(session, b"z", b"in sub")]),
     ]
-
-
-@pytest.fixture
-def client(tmp_path: Path) -> Client:
-    medium = Medium()
-    return Client(lambda: MemoryStorage(medium), tmp_path / "cache")
 
 
 def folds(place: Path) -> bool:

@@ -17,7 +17,7 @@ from kdna.config.values import (
     check_frequency,
     check_id,
     check_path,
-        check_text,
+    check_text,
     check_timestamp,
     show,
 )

@@ -1,16 +1,16 @@
 """Which object lies under which name in a storage. Pure; no other module joins these names.
 
-    repository            the public record: format version, repository id, features, public key
-    keys/<slot>           the repository secret, wrapped for one holder
-    packs/<h>/<hash>      sealed blobs; named by the SHA-256 of the stored bytes, <h> being its first digit
-    index/<id>            which blobs are in which pack: a hint, always checked against a listing of packs/
-    manifests/<sid>       one sealed record per backup
-    sessions/<sid>        a token: this backup is running
-    snapshots/<sid>       the same token after the commit: this backup exists
-    fenced/<sid>          the token of a session declared dead
-    forgotten/<sid>       the token of a deleted backup
-    tags/<h>-<n>          n-th holder of one tag of one project; the highest n counts
-    condemned/<gid>       what a prune intends to delete
+repository            the public record: format version, repository id, features, public key
+keys/<slot>           the repository secret, wrapped for one holder
+packs/<h>/<hash>      sealed blobs; named by the SHA-256 of the stored bytes, <h> being its first digit
+index/<id>            which blobs are in which pack: a hint, always checked against a listing of packs/
+manifests/<sid>       one sealed record per backup
+sessions/<sid>        a token: this backup is running
+snapshots/<sid>       the same token after the commit: this backup exists
+fenced/<sid>          the token of a session declared dead
+forgotten/<sid>       the token of a deleted backup
+tags/<h>-<n>          n-th holder of one tag of one project; the highest n counts
+condemned/<gid>       what a prune intends to delete
 """
 
 from __future__ import annotations

@@ -69,9 +69,7 @@ class Repository:
         """A reader that has not looked at the server yet: `refresh` it, or give it to a session."""
         return Reader(self.storage, self.seal, self.cache)
 
-    def session(
-        self, reader: Reader, description: dict[str, str | int], counts: Counts | None = None
-    ) -> Session:
+    def session(self, reader: Reader, description: dict[str, str | int], counts: Counts | None = None) -> Session:
         """A session that writes one backup; `description` says who runs it, for those who find its token.
 
         What it sends and stores is added to `counts`.

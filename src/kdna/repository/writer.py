@@ -172,5 +172,3 @@ class Pipeline:
         waiting = self.failure is None
         self._workers.shutdown(wait=waiting, cancel_futures=not waiting)
         self._senders.shutdown(wait=waiting, cancel_futures=not waiting)
-
-

@@ -42,4 +42,3 @@ def open_storage(
         connection.close()
         raise
     return SftpStorage(connection, repo_path)
-
