@@ -13,6 +13,7 @@ import functools
 import os
 import stat
 import sys
+from collections.abc import Callable
 from typing import TypeAlias
 
 from kdna.snapshot import xattrs
@@ -268,6 +269,65 @@ def apply_to_folder(folder: Folder, wanted: Attributes) -> list[Loss]:
 def apply_to_entry(folder: Folder, name: bytes, wanted: Attributes) -> list[Loss]:
     """Give a symlink, a fifo or a device its attributes. Returns what failed, raises nothing."""
     return _apply(name, folder, wanted)
+
+
+def file_has(fd: int, wanted: Attributes) -> bool:
+    """Whether an open file has its attributes already."""
+    return _has(os.fstat(fd), read_xattrs(fd), wanted)
+
+
+def entry_has(folder: Folder, name: bytes, wanted: Attributes) -> bool:
+    """Whether a symlink, a fifo or a device has its attributes already."""
+    return _has(look(folder, name), read_xattrs_of(folder, name), wanted)
+
+
+def _has(status: os.stat_result, present: list[tuple[bytes, bytes]], wanted: Attributes) -> bool:
+    return (
+        (stat.S_ISLNK(status.st_mode) or stat.S_IMODE(status.st_mode) == wanted.mode)
+        and (status.st_uid, status.st_gid, status.st_mtime_ns) == (wanted.uid, wanted.gid, wanted.mtime)
+        and present == list(wanted.xattrs or ())
+    )
+
+
+def make_entry(folder: Folder, name: bytes, make: Callable[[Folder, bytes], None], wanted: Attributes) -> list[Loss]:
+    """Make a symlink, a fifo or a device, by `make`, and give it its attributes. Returns what failed of these.
+
+    Attributes are set by name: if others may write to the folder, they could put a name of another file in its place
+    just then. So it is made in a folder that is ours alone, and moved from there.
+    """
+    status = os.fstat(folder)
+    if status.st_uid == os.geteuid() and not status.st_mode & 0o022:
+        make(folder, name)
+        return apply_to_entry(folder, name, wanted)
+    room_name = name + b".new"
+    _clear_room(folder, room_name, name)
+    os.mkdir(room_name, 0o700, dir_fd=folder)
+    try:
+        room = open_folder(folder, room_name)
+        try:
+            if not is_own(os.fstat(room)):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            make(room, name)
+            losses = apply_to_entry(room, name, wanted)
+            os.rename(name, name, src_dir_fd=room, dst_dir_fd=folder)
+        finally:
+            os.close(room)
+    finally:
+        with contextlib.suppress(OSError):
+            _clear_room(folder, room_name, name)
+    return losses
+
+
+def _clear_room(folder: Folder, room_name: bytes, name: bytes) -> None:
+    """Take away a folder for one entry, with what a restore that was killed left in it."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        room = open_folder(folder, room_name)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=room)
+        finally:
+            os.close(room)
+        os.rmdir(room_name, dir_fd=folder)
 
 
 def _apply(target: int | bytes, folder: Folder | None, wanted: Attributes) -> list[Loss]:

@@ -139,8 +139,13 @@ class Target:
 
     def _open_up(self, path: Path, status: os.stat_result) -> None:
         """Let ourselves write to a folder of ours; its own permissions follow at the end."""
-        with self._folders.at(path[:-1]) as above:
-            disk.apply_to_entry(above, path[-1], _opened_up(status))
+        try:
+            with self._folders.at(path) as folder:
+                disk.apply_to_folder(folder, _opened_up(disk.look_at_folder(folder)))
+        except PermissionError:
+            if disk.is_own(status):  # and we are not root, who could have opened it
+                with self._folders.at(path[:-1]) as above:
+                    disk.apply_to_entry(above, path[-1], _opened_up(status))
 
     def finish_folder(self, path: Path, node: Node) -> list[Loss]:
         """Give a folder its attributes, after everything in it is made."""
@@ -206,25 +211,18 @@ class Target:
     def touch_up(self, path: Path, node: Node) -> list[Loss] | None:
         """Give an entry whose content is right already the attributes it should have.
 
-        None, and nothing done, for a file with other names, maybe of somebody else, that would change with it.
+        None, and nothing done, where that may change something else: a file that has other names, maybe of somebody
+        else, or what is not a file and could be exchanged for one.
         """
         wanted = self._attributes(node)
         with self._folders.at(path[:-1]) as folder:
             if node.kind != FILE:
-                return disk.apply_to_entry(folder, path[-1], wanted)
+                return [] if disk.entry_has(folder, path[-1], wanted) else None
             fd = disk.open_file(folder, path[-1])
             try:
-                status = os.fstat(fd)
-                if status.st_nlink == 1:
-                    return disk.apply_to_file(fd, wanted)
-                present = Attributes(
-                    stat.S_IMODE(status.st_mode),
-                    status.st_uid,
-                    status.st_gid,
-                    status.st_mtime_ns,
-                    disk.read_xattrs(fd),
-                )
-                return [] if present == wanted._replace(xattrs=list(wanted.xattrs or ())) else None
+                if disk.file_has(fd, wanted):
+                    return []
+                return disk.apply_to_file(fd, wanted) if os.fstat(fd).st_nlink == 1 else None
             finally:
                 os.close(fd)
 
@@ -246,14 +244,17 @@ class Target:
     def make_special(self, path: Path, node: Node) -> list[Loss]:
         """Make a symlink, fifo or device in place of whatever is there."""
         target, device = (node.extra.target, node.extra.device) if node.extra else (b"", 0)
-        with self._folders.at(path[:-1], create=True) as folder, _taking_place(folder, path[-1]) as name:
+
+        def make(folder: disk.Folder, name: bytes) -> None:
             if node.kind == SYMLINK:
                 disk.make_symlink(target, folder, name)
             elif node.kind == FIFO:
                 disk.make_fifo(folder, name)
             else:
                 disk.make_device(folder, name, node.kind == BLOCK, device)
-            return disk.apply_to_entry(folder, name, self._attributes(node))
+
+        with self._folders.at(path[:-1], create=True) as folder, _taking_place(folder, path[-1]) as name:
+            return disk.make_entry(folder, name, make, self._attributes(node))
 
     def link(self, first: Path, path: Path) -> None:
         """Make `path` a further name of the file `first`."""

@@ -18,6 +18,7 @@ import errno
 import os
 import stat
 import sys
+from collections.abc import Callable
 from typing import TypeAlias
 
 from kdna.snapshot.attributes import TIME, Attributes, Loss, loss
@@ -254,6 +255,24 @@ def apply_to_folder(folder: Folder, wanted: Attributes) -> list[Loss]:
 
 def apply_to_entry(folder: Folder, name: bytes, wanted: Attributes) -> list[Loss]:
     """Nothing: times of links cannot be set without following them."""
+    return []
+
+
+def file_has(fd: int, wanted: Attributes) -> bool:
+    """Whether an open file has its time and read-only bit already."""
+    status = os.fstat(fd)
+    same_bit = bool(status.st_mode & stat.S_IWUSR) == bool(wanted.mode & stat.S_IWUSR)
+    return same_bit and status.st_mtime_ns // 100 == wanted.mtime // 100
+
+
+def entry_has(folder: Folder, name: bytes, wanted: Attributes) -> bool:
+    """Always: a link has no attributes of its own here."""
+    return True
+
+
+def make_entry(folder: Folder, name: bytes, make: Callable[[Folder, bytes], None], wanted: Attributes) -> list[Loss]:
+    """Make a link, by `make`; there are no attributes to give it."""
+    make(folder, name)
     return []
 
 
