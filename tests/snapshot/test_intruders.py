@@ -263,3 +263,31 @@ def test_what_the_target_hands_down_does_not_show(client, source, target):
     finally:
         os.umask(old)
     assert same(source, target)
+
+
+@posix
+@pytest.mark.parametrize("left", ["nothing", "a room with the entry", "an empty room", "a full folder", "a file"])
+def test_entries_in_a_folder_that_others_may_write_to_come_back_whatever_a_killed_restore_left(
+    client, source, target, left
+):
+    (source / "link").symlink_to("somewhere")
+    os.mkfifo(source / "fifo", 0o640)
+    done = client.save(source)
+    target.mkdir()
+    target.chmod(0o777)
+    room = target / f"{os.fsdecode(temporary_name(b'link'))}.new"
+    if left == "a file":
+        room.touch()
+    elif left != "nothing":
+        room.mkdir()
+    if left == "a room with the entry":
+        (room / os.fsdecode(temporary_name(b"link"))).symlink_to("somewhere else")
+    elif left == "a full folder":
+        (room / "kept").touch()
+    result = client.restore(done.sid, target)
+    if left in ("a full folder", "a file"):
+        assert [path for path, _ in result.warnings] == ["link"]
+        assert room.exists()
+    else:
+        assert result.warnings == []
+        assert same(source, target)
