@@ -13,8 +13,8 @@ import pytest
 from trees import scratch
 
 from kdna.errors import TargetError
-from kdna.snapshot import metadata as disk
 from kdna.snapshot.folders import Folders
+from kdna.snapshot.metadata import disk
 
 if sys.platform == "win32":
     pytest.skip("made for systems where a folder is an open descriptor", allow_module_level=True)

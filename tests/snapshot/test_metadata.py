@@ -35,11 +35,11 @@ from trees import (
 )
 
 from kdna.progress import Silent
-from kdna.snapshot import metadata as disk
 from kdna.snapshot import xattrs
 from kdna.snapshot.attributes import ACL, GROUP, MODE, OWNER, PRIVILEGE, TIME, Attributes, Loss, Losses
 from kdna.snapshot.folders import Folders
 from kdna.snapshot.holes import data_extents
+from kdna.snapshot.metadata import Owners, disk
 from kdna.snapshot.windows_names import name_problem as windows_name_problem
 
 if sys.platform == "win32":
@@ -610,7 +610,7 @@ def test_owners_have_names_where_this_machine_knows_them() -> None:
 
 
 def test_owners_are_found_by_name_then_by_number() -> None:
-    owners = disk.Owners({1234: "root", 7: "nobody of this name"}, {4321: str(disk.group_name(0))})
+    owners = Owners({1234: "root", 7: "nobody of this name"}, {4321: str(disk.group_name(0))})
     assert (owners.uid(1234), owners.uid(7), owners.uid(55)) == (0, 7, 55)
     assert (owners.gid(4321), owners.gid(1234)) == (0, 1234)
-    assert disk.Owners({1234: "root"}, {}, numeric=True).uid(1234) == 1234
+    assert Owners({1234: "root"}, {}, numeric=True).uid(1234) == 1234

@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 
-from kdna.snapshot import metadata as disk
+from kdna.snapshot.metadata import disk
 
 _SLOW = 0.000_15  # seconds that reading a small file takes only when it has to come from the disk
 _GOES_ON = 512  # files to read ahead for after a slow one

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from kdna.clock import SYSTEM
 from kdna.progress import Counts
-from kdna.snapshot import metadata as disk
 from kdna.snapshot.ahead import ReadAhead
 from kdna.snapshot.cut import WHOLE_BELOW, Cutter
 from kdna.snapshot.holes import data_extents
+from kdna.snapshot.metadata import disk
 from kdna.snapshot.node import IDS_IN_NODE, Extra, cut_list
 from kdna.snapshot.store import Store
 

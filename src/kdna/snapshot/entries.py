@@ -9,8 +9,8 @@ from collections.abc import Callable
 import msgspec
 
 from kdna.progress import Counts, Sink
-from kdna.snapshot import metadata as disk
 from kdna.snapshot.content import FileSaver
+from kdna.snapshot.metadata import disk
 from kdna.snapshot.node import BLOCK, CHARACTER, FIFO, FILE, FOLDER, SYMLINK, Extra, Node
 from kdna.snapshot.parent import U64, Parent
 from kdna.snapshot.store import Store

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import TypeAlias
 
 from kdna.errors import TargetError
-from kdna.snapshot import metadata
+from kdna.snapshot.metadata import disk
 
 Path: TypeAlias = tuple[bytes, ...]  # names from the root down; () is the root itself
 
@@ -18,11 +18,11 @@ class _Open:
 
     __slots__ = ("folder", "users")
 
-    def __init__(self, folder: metadata.Folder) -> None:
+    def __init__(self, folder: disk.Folder) -> None:
         self.folder = folder
         self.users = 0
 
-    def __enter__(self) -> metadata.Folder:
+    def __enter__(self) -> disk.Folder:
         return self.folder
 
     def __exit__(self, *_: object) -> None:
@@ -32,14 +32,14 @@ class _Open:
 class Folders:
     """Open folders beneath `root`, at most about `most` at a time; safe to use from several threads."""
 
-    def __init__(self, root: metadata.Folder, most: int = 64) -> None:
+    def __init__(self, root: disk.Folder, most: int = 64) -> None:
         self._root = root
         self._most = max(most, 2)  # a folder and the one it is being opened from
         self._lock = threading.Lock()
         self._top = _Open(root)
         self._open: OrderedDict[Path, _Open] = OrderedDict()  # the one used last at the end
 
-    def at(self, path: Path, create: bool = False) -> AbstractContextManager[metadata.Folder]:
+    def at(self, path: Path, create: bool = False) -> AbstractContextManager[disk.Folder]:
         """The folder `path`, which stays open as long as this context lasts; with `create`, made where missing.
 
         Raises `OSError` where a component is missing, a symlink, or no folder, and `TargetError` where it
@@ -54,7 +54,7 @@ class Folders:
         """Close the folder `path` and all below it, because they are to be removed; nobody may be using them."""
         with self._lock:
             for key in [key for key in self._open if key[: len(path)] == path]:
-                metadata.close_folder(self._open.pop(key).folder)
+                disk.close_folder(self._open.pop(key).folder)
 
     def close(self) -> None:
         """Close everything but the root, which belongs to the caller."""
@@ -76,13 +76,13 @@ class Folders:
         """Open one folder after the other from `above` down to `path`; the last few are kept open, the others not."""
         folder = self._open[above].folder if above else self._root
         first_kept = len(path) - self._most // 2
-        passed: metadata.Folder | None = None
+        passed: disk.Folder | None = None
         for depth in range(len(above) + 1, len(path) + 1):
             try:
                 folder = _open_in(folder, path[depth - 1], create)
             finally:
                 if passed is not None:
-                    metadata.close_folder(passed)
+                    disk.close_folder(passed)
             passed = folder if depth <= first_kept else None
             if passed is None:
                 self._open[path[:depth]] = _Open(folder)
@@ -92,18 +92,18 @@ class Folders:
         """Close what was used longest ago, except what somebody is using or about to use."""
         if len(self._open) > self._most:
             for key in [key for key, held in self._open.items() if not held.users and key != spared]:
-                metadata.close_folder(self._open.pop(key).folder)
+                disk.close_folder(self._open.pop(key).folder)
                 if len(self._open) <= self._most:
                     break
 
 
-def _open_in(folder: metadata.Folder, name: bytes, create: bool) -> metadata.Folder:
-    if problem := metadata.name_problem(name):
+def _open_in(folder: disk.Folder, name: bytes, create: bool) -> disk.Folder:
+    if problem := disk.name_problem(name):
         raise TargetError(f"the name '{name.decode('utf-8', 'backslashreplace')}' {problem}")
     try:
-        return metadata.open_folder(folder, name)
+        return disk.open_folder(folder, name)
     except FileNotFoundError:
         if not create:
             raise
-        metadata.make_folder(folder, name)
-        return metadata.open_folder(folder, name)
+        disk.make_folder(folder, name)
+        return disk.open_folder(folder, name)

@@ -20,11 +20,10 @@ from typing import Literal
 from kdna.errors import Damaged, Missing, TargetError
 from kdna.progress import Counts, Sink
 from kdna.repository.reader import Reader
-from kdna.snapshot import metadata as disk
 from kdna.snapshot.assemble import Assembler
 from kdna.snapshot.attributes import Loss, Losses, loss
 from kdna.snapshot.manifest import Manifest
-from kdna.snapshot.metadata import Owners
+from kdna.snapshot.metadata import Owners, disk
 from kdna.snapshot.node import BLOCK, CHARACTER, FILE, FOLDER, Node
 from kdna.snapshot.select import Filter, Wanted
 from kdna.snapshot.target import FULL, NoRoom, Target

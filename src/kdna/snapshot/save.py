@@ -24,9 +24,9 @@ import msgspec
 from kdna.errors import SourceError
 from kdna.progress import Counts, Sink
 from kdna.repository.reader import Reader
-from kdna.snapshot import metadata as disk
 from kdna.snapshot.entries import EntrySaver, node_of
 from kdna.snapshot.manifest import Manifest
+from kdna.snapshot.metadata import disk
 from kdna.snapshot.node import FILE, FOLDER, Extra, Node, encode_parts, ends_part
 from kdna.snapshot.parent import Parent
 from kdna.snapshot.select import CACHE_TAG, IGNORE_FILE, NO_RULES, Rules, is_cache_tag

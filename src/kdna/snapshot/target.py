@@ -17,10 +17,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from kdna.errors import Damaged, TargetError
-from kdna.snapshot import metadata as disk
 from kdna.snapshot.attributes import Attributes, Loss
 from kdna.snapshot.folders import Folders
-from kdna.snapshot.metadata import Owners
+from kdna.snapshot.metadata import Owners, disk
 from kdna.snapshot.node import BLOCK, CHARACTER, FIFO, FILE, FOLDER, SYMLINK, Node
 from kdna.snapshot.places import Places
 from kdna.snapshot.walk import Path
