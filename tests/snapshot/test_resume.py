@@ -14,7 +14,7 @@ import pytest
 from backups import Client, leftovers, same
 from mounts import mounted
 
-from kdna.errors import TargetError
+from kdna.errors import ConnectionLost, TargetError
 from kdna.repository import layout
 from kdna.snapshot.target import temporary_name
 from kdna.storage.local import LocalStorage
@@ -98,7 +98,8 @@ def test_a_restore_that_is_killed_time_and_again_goes_on_where_it_was(source, ta
     assert run(code)[0] < 200_000
 
 
-def test_a_large_file_is_not_fetched_again_after_ctrl_c_or_a_lost_connection(client, source, target, monkeypatch):
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), ConnectionLost("gone")])
+def test_a_large_file_is_not_fetched_again_after_ctrl_c_or_a_lost_connection(client, source, target, monkeypatch, stop):
     monkeypatch.setattr("kdna.snapshot.assemble._BATCH", 4)
     (source / "large").write_bytes(random.Random(1).randbytes(40 * MIB))
     done = client.save(source)
@@ -109,11 +110,11 @@ def test_a_large_file_is_not_fetched_again_after_ctrl_c_or_a_lost_connection(cli
             nonlocal count
             count += name.startswith(layout.PACKS)
             if count == 12:
-                raise KeyboardInterrupt
+                raise stop
             return super().read(name, start, length)
 
     stopping = Client(lambda: Stopping(client.storage().medium), client.cache)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(type(stop)):
         stopping.restore(done.sid, target)
     assert not (target / "large").exists()
     there = sum(path.stat().st_size for path in leftovers(target))
