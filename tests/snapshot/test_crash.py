@@ -176,3 +176,15 @@ def test_two_clients_that_want_one_tag_get_it_once(world):
         slow.save(world.source, "two")
     repository = slow.repository()
     assert [tag.sid for tag in repository.tags.list(repository.snapshots(), {}) if tag.tag == "two"] == winners
+
+
+def test_unchanged_files_are_stored_again_when_a_pack_and_the_only_index_of_it_are_gone(world):
+    """Nothing on the server names the pack any more; this client remembers that something did."""
+    medium = world.base.copy()
+    client = world.client(medium, [], "cache-shrunk")
+    client.save(world.source, "two")
+    lost = [name for name in medium.objects if name.startswith((layout.PACKS, layout.INDEX))]
+    for name in lost:
+        del medium.objects[name]
+    again = client.save(world.source, "three")
+    world.restores(medium, again.sid, world.snapshot())

@@ -54,6 +54,7 @@ class Index:
         self._listed: Mapping[bytes, int] = {}
         self._condemned: Container[bytes] = frozenset()
         self._own: set[bytes] = set()  # packs that this client knows of from another source than the listing
+        self._shrunk = False  # a segment that was listed once is not any more
         self._unreadable: set[bytes] = set()  # blobs of which no copy could be read
         self.whole = False
 
@@ -62,6 +63,7 @@ class Index:
     ) -> None:
         """Hold exactly the listed segments: from local tables where possible, through `fetch` where not."""
         wanted = set(listed)
+        self._shrunk = False
         tables: list[Lookup] = []
         covered: set[str] = set()
         for path in self._cache.paths(_FOLDER):
@@ -74,6 +76,8 @@ class Index:
                 covered |= table.sources
                 tables.append(table)
             else:  # a prune replaced one of its segments, or a merge that was interrupted left its inputs behind
+                # Or a segment was lost, and its packs with it: then nothing here would miss them any more.
+                self._shrunk = self._shrunk or not table.sources <= wanted
                 self._cache.drop(f"{_FOLDER}/{path.name}")
         tables += self._tables_of(fetch(sorted(wanted - covered)))
         self._tables = self._merged(tables)
@@ -124,7 +128,7 @@ class Index:
         self._listed, self._condemned = listed, condemned
         self._own.clear()
         verdicts = [table.judge(self._usable) for table in self._tables]  # each is judged, whatever the others say
-        self.whole = all(verdicts) and not self._unreadable
+        self.whole = all(verdicts) and not self._unreadable and not self._shrunk
 
     def _usable(self, name: bytes, size: int) -> bool:
         return name in self._own or (self._listed.get(name) == size and name not in self._condemned)
