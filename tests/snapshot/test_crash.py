@@ -183,8 +183,9 @@ def test_unchanged_files_are_stored_again_when_a_pack_and_the_only_index_of_it_a
     medium = world.base.copy()
     client = world.client(medium, [], "cache-shrunk")
     client.save(world.source, "two")
-    lost = [name for name in medium.objects if name.startswith((layout.PACKS, layout.INDEX))]
-    for name in lost:
-        del medium.objects[name]
+    for name in list(medium.objects):
+        data = name.startswith(layout.PACKS) and len(medium.objects[name]) > 60_000  # trees stay, and say all is well
+        if data or name.startswith(layout.INDEX):
+            del medium.objects[name]
     again = client.save(world.source, "three")
     world.restores(medium, again.sid, world.snapshot())
