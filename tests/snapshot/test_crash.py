@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from backups import Client, Done
 
+from kdna.clock import SYSTEM
 from kdna.errors import ConnectionLost, Fenced, Full, KdnaError, TagTaken
 from kdna.repository import layout
 from kdna.repository.records import seal_record
@@ -182,6 +183,7 @@ def test_unchanged_files_are_stored_again_when_a_pack_and_the_only_index_of_it_a
     """Nothing on the server names the pack any more; this client remembers that something did."""
     medium = world.base.copy()
     client = world.client(medium, [], "cache-shrunk")
+    client.now = lambda: SYSTEM.now_ns() + 10 * 10**9  # long after the files were written
     client.save(world.source, "two")
     for name in list(medium.objects):
         data = name.startswith(layout.PACKS) and len(medium.objects[name]) > 60_000  # trees stay, and say all is well
