@@ -550,6 +550,16 @@ def test_a_pack_without_an_index_is_found_again(client, medium, source):
     comes_back(client, done, source)
 
 
+def test_packs_that_are_gone_together_with_the_index_that_named_them_are_missed(client, medium, source):
+    fill(source)
+    client.save(source)
+    trees_ = tree_packs(client, medium)
+    for name in list(medium.objects):
+        if name.startswith(layout.INDEX) or (name.startswith(layout.PACKS) and name not in trees_):
+            del medium.objects[name]
+    comes_back(client, client.save(source), source)
+
+
 # several at once, and many
 
 
