@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import threading
+import time
 
 import msgspec
 import pytest
@@ -93,6 +94,27 @@ def test_tree_packs_of_others_are_mirrored_when_they_are_used_often(medium, tmp_
     assert reader.bytes_received == 0
 
 
+def test_a_damaged_pack_is_not_mirrored(medium, tmp_path, secret, monkeypatch):
+    monkeypatch.setattr("kdna.repository.writer.FRAME_RAW", 1000)
+    trees = random_blobs(1, 10, 800)
+    stored = stock(client(medium, tmp_path / "theirs", secret), [], trees)
+    (pack,) = packs(medium)
+    sound = medium.objects[pack]
+    flip(medium, pack, at=-2000)
+    reader = look(medium, tmp_path / "mine", secret)
+    lost = 0
+    for ident in stored.trees:
+        try:
+            reader.blob(ident, tree=True)
+        except Damaged:
+            lost += 1
+    assert lost == 1
+    assert not (tmp_path / "mine" / reader.seal.repository_id.hex() / pack).exists()
+    medium.damage(pack, sound)  # put back from a copy
+    reader = look(medium, tmp_path / "mine", secret)
+    assert [reader.blob(ident, tree=True) for ident in stored.trees] == trees
+
+
 def test_a_damaged_mirror_is_replaced_from_the_server(medium, tmp_path, secret, monkeypatch):
     monkeypatch.setattr("kdna.repository.writer.FRAME_RAW", 1000)
     trees = random_blobs(1, 4, 800)
@@ -167,11 +189,26 @@ def test_condemned_packs_are_not_adopted_and_can_be_read_while_they_are_there(me
     assert reader.adopt() == []
 
 
+class Slow(MemoryStorage):
+    """Takes its time to give the table of a pack, and counts how often it is asked for one."""
+
+    tables = 0
+
+    def read(self, name, start=0, length=None):
+        if name.startswith(layout.PACKS) and (start, length) == (0, 64 * 1024):
+            self.tables += 1
+            time.sleep(0.05)
+        return super().read(name, start, length)
+
+
 def test_many_threads_that_miss_a_blob_all_wait_for_the_adoption(medium, tmp_path, secret):
     stored = stock(client(medium, tmp_path / "a", secret), random_blobs(1, 8))
     for name in names(medium, layout.INDEX):
         vanish(medium, name)
-    reader = look(medium, tmp_path / "b", secret)
+    repository = client(medium, tmp_path / "b", secret)
+    repository.storage = storage = Slow(medium)
+    reader = repository.reader()
+    reader.refresh()
     started = threading.Barrier(8)
     found: list[bytes] = []
 
@@ -185,6 +222,7 @@ def test_many_threads_that_miss_a_blob_all_wait_for_the_adoption(medium, tmp_pat
     for thread in threads:
         thread.join()
     assert sorted(found) == sorted(random_blobs(1, 8))
+    assert storage.tables == 1, "and it happens once"
 
 
 def test_a_damaged_index_is_noted_and_its_packs_are_found_all_the_same(medium, tmp_path, secret):
