@@ -350,6 +350,10 @@ def test_a_file_that_the_disk_does_not_give_back_is_damaged_and_stops_nothing(me
     reader = repository.reader()
     reader.refresh()
     assert set(reader.damaged) == broken & names(medium, layout.INDEX)
+    places = [look(medium, tmp_path / "c", secret).where(ident)[0] for ident in (first.data[0], second.data[0])]
+    opened = list(fetch(reader, places))
+    assert sorted(type(one.problem) for one in opened if one.problem) == [Damaged]
+    assert [one.raw for one in opened if not one.problem] == [b"second"]
     assert reader.blob(second.data[0], tree=False) == b"second"
     with pytest.raises(Damaged):
         reader.blob(first.data[0], tree=False)
