@@ -100,8 +100,8 @@ def test_a_damaged_pack_is_not_mirrored(medium, tmp_path, secret, monkeypatch):
     stored = stock(client(medium, tmp_path / "theirs", secret), [], trees)
     (pack,) = packs(medium)
     sound = medium.objects[pack]
-    flip(medium, pack, at=-2000)
     reader = look(medium, tmp_path / "mine", secret)
+    flip(medium, pack, reader.where(stored.trees[0])[0].offset)
     lost = 0
     for ident in stored.trees:
         try:
