@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -49,13 +50,29 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group that takes the common options too, and answers a wrong command with those there are."""
+    """A group that takes the common options too, and answers a wrong command with those there are.
+
+    `more` are commands in modules of their own, by name: the module of `kdna.cli` whose `command` each is, loaded when
+    it is needed.
+    """
 
     command_class = Command
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, more: Mapping[str, str] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params += everywhere()
+        self._more = more or {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of the commands, sorted."""
+        return sorted([*super().list_commands(ctx), *self._more])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A command, loaded now where it has a module of its own."""
+        if cmd_name in self._more:
+            command: click.Command = importlib.import_module(f"kdna.cli.{self._more[cmd_name]}").command
+            return command
+        return super().get_command(ctx, cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
