@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -101,3 +102,32 @@ def yes(command: F) -> F:
 def server(command: F) -> F:
     """The option that narrows a command to one server."""
     return click.option("-s", "--server", metavar="ALIAS", help="The server, by alias or id.")(command)
+
+
+_RETENTION = {
+    "last": ("N", "Keep the last N backups."),
+    "hourly": ("N", "Keep the last backup of each of the last N hours that have one."),
+    "daily": ("N", "The same for days."),
+    "weekly": ("N", "The same for weeks, which begin on Monday."),
+    "monthly": ("N", "The same for months."),
+    "yearly": ("N", "The same for years."),
+    "within": ("SPAN", "Keep all made within SPAN before the newest one: 30d, 1y6m, 2w12h."),
+}
+
+
+def retention(command: F) -> F:
+    """The options that make a policy, given to the command as one argument `keep`: settings for `Policy.from_settings`.
+
+    Only those are in it that were written; their values are as they were written.
+    """
+
+    @functools.wraps(command)
+    def gathered(*args: Any, **chosen: Any) -> Any:
+        given = {f"keep_{name}": chosen.pop(f"keep_{name}") for name in _RETENTION}
+        return command(*args, keep={key: value for key, value in given.items() if value is not None}, **chosen)
+
+    wrapped: Any = gathered
+    for name, (metavar, text) in reversed(_RETENTION.items()):
+        wrapped = click.option(f"--keep-{name}", metavar=metavar, help=text)(wrapped)
+    option: F = wrapped
+    return option
