@@ -56,6 +56,9 @@ def auto_backup_records(id_: str) -> st.SearchStrategy[AutoBackup]:
         path=PATHS,
         tag=st.none() | TEXTS,
         project=st.none() | TEXTS,
+        start=st.none() | st.sampled_from(["2022-09-02", "2024-02-29T03:15:00Z"]),
+        since=st.none() | st.sampled_from(["2022-09-02 12:00", "2024-02-29T03:15:00+01:00"]),
+        scheduled=st.booleans(),
         settings=SETTINGS,
     )
 

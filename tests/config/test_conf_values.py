@@ -128,6 +128,20 @@ def test_what_is_no_date_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "iso"),
+    [
+        ("2024-02-29", "2024-02-29T00:00:00"),
+        ("2024-02-29 03:15", "2024-02-29T03:15:00"),
+        ("2024-02-29T03:15:59.123456789Z", "2024-02-29T03:15:59+00:00"),
+        ("2024-02-29T03:15:59+0130", "2024-02-29T03:15:59+01:30"),
+        ("2024-02-29T03:15-11:30", "2024-02-29T03:15:00-11:30"),
+    ],
+)
+def test_a_timestamp_is_a_moment(text: str, iso: str) -> None:
+    assert values.parse_timestamp(text).isoformat() == iso
+
+
+@pytest.mark.parametrize(
     "text",
     ["hourly", "daily", "weekly", "monthly", "custom", "30 2 * * 1", "*/5 0,12 1-7 JAN MON#1", "30:2:::1", "::::"],
 )

@@ -166,8 +166,10 @@ class _Reader:
                 self.contents.defaults = self.contents.defaults.with_section(self.settings(section, Defaults.KEYS))
 
     def read_section(self, section: Section, placed: Placed[Record]) -> None:
-        """Settings into the record they belong to."""
-        placed.record = placed.record.with_section(self.settings(section, placed.record.KEYS))
+        """Settings into the record they belong to; what is wrong with them together is told at their header."""
+        settings = self.settings(section, placed.record.KEYS)
+        with self.at(section.start):
+            placed.record = placed.record.with_section(settings)
 
     def settings(self, section: Section, keys: Keys) -> dict[str, str]:
         """Keys and checked values; a known key without a value is as good as not there."""

@@ -14,15 +14,18 @@ from typing import ClassVar, TypeAlias
 
 from kdna.config.values import (
     boolean_text,
+    check_boolean,
     check_frequency,
     check_id,
     check_path,
     check_text,
     check_timestamp,
+    parse_boolean,
     show,
 )
 from kdna.errors import UsageError
 from kdna.storage.address import check_host, parse_address, parse_port
+from kdna.upkeep.retention import Policy
 
 Keys: TypeAlias = Mapping[str, Callable[[str, str], str]]
 
@@ -84,7 +87,11 @@ class Server:
 
 @dataclass(frozen=True)
 class AutoBackup:
-    """A schedule. `timestamp` is the date of the last run, before the first one the start date, as it was written."""
+    """A schedule. `timestamp` is the date of the last run, before the first one the start date, as it was written.
+
+    `start` is the start date where the user gave one, `since` when the schedule was set: nothing is owed for before.
+    `scheduled`: whether the system's scheduler is to have an entry. `settings` hold the retention, too.
+    """
 
     id: str
     frequency: str
@@ -94,10 +101,19 @@ class AutoBackup:
     path: str
     tag: str | None = None
     project: str | None = None
+    start: str | None = None
+    since: str | None = None
+    scheduled: bool = True
     settings: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     COLUMNS: ClassVar[tuple[str, ...]] = ("id", "frequency", "name", "timestamp", "id_server", "path")
-    KEYS: ClassVar[Keys] = {"tag": check_text, "project": check_text}
+    KEYS: ClassVar[Keys] = {
+        "tag": check_text,
+        "project": check_text,
+        "start": check_timestamp,
+        "since": check_timestamp,
+        "scheduled": check_boolean,
+    }
 
     def __post_init__(self) -> None:
         check_id(self.id)
@@ -107,6 +123,12 @@ class AutoBackup:
         check_id(self.id_server, "id of the server")
         check_path(self.path)
         _check_section(self.section(), self.KEYS)
+        Policy.from_settings(self.settings)
+
+    @property
+    def policy(self) -> Policy:
+        """How many of its backups to keep; without any rule, all."""
+        return Policy.from_settings(self.settings)
 
     def row(self) -> list[str]:
         """The columns as text."""
@@ -114,7 +136,10 @@ class AutoBackup:
 
     def section(self) -> dict[str, str]:
         """The keys of ``[auto-backup ID]``."""
-        return _section(self.tag, self.project, keys=self.KEYS, settings=self.settings)
+        scheduled = None if self.scheduled else boolean_text(False)
+        return _section(
+            self.tag, self.project, self.start, self.since, scheduled, keys=self.KEYS, settings=self.settings
+        )
 
     def with_section(self, section: Mapping[str, str]) -> AutoBackup:
         """This auto-backup with keys of ``[auto-backup ID]`` set."""
@@ -122,6 +147,9 @@ class AutoBackup:
             self,
             tag=section.get("tag", self.tag),
             project=section.get("project", self.project),
+            start=section.get("start", self.start),
+            since=section.get("since", self.since),
+            scheduled=parse_boolean(section.get("scheduled", boolean_text(self.scheduled)), "scheduled"),
             settings=_others(self.settings, section, self.KEYS),
         )
 

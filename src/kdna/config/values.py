@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 
 from kdna.errors import UsageError
 
@@ -16,7 +16,7 @@ _ID = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._-]{0,63}")
 # Whatever would break a line in some editor, move a terminal's cursor, or cannot be written as UTF-8.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _MOMENT = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.\d{1,9})?)?(?:Z|[+-](\d\d):?(\d\d))?)?",
+    r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.\d{1,9})?)?(Z|[+-](\d\d):?(\d\d))?)?",
     re.ASCII,
 )
 _CRON_PART = re.compile(r"[A-Za-z0-9*/,?#-]+")
@@ -71,19 +71,36 @@ def boolean_text(value: bool) -> str:
     return "true" if value else "false"
 
 
-def check_timestamp(text: str) -> str:
-    """An ISO date, or date and time: 2024-02-29, 2024-02-29T03:15, with seconds and offset from UTC if wanted."""
+def check_boolean(text: str, what: str) -> str:
+    """One of those words."""
+    parse_boolean(text, what)
+    return text
+
+
+def parse_timestamp(text: str) -> datetime:
+    """The moment of an ISO date, or date and time: 2024-02-29, 2024-02-29T03:15, with seconds and offset if wanted.
+
+    A date alone is its first moment. Without an offset from UTC the result is naive: a time of this machine's zone.
+    """
     hint = "Allowed: 2024-02-29, or with a time 2024-02-29T03:15:00, which may end in Z or +01:00."
     match = _MOMENT.fullmatch(text)
     if not match:
         raise UsageError(f"{show(text)} is no date", hint)
-    year, month, day, hour, minute, second, offset_hour, offset_minute = (int(part or 0) for part in match.groups())
+    *numbers, zone, offset_hour, offset_minute = match.groups()
+    year, month, day, hour, minute, second = (int(part or 0) for part in numbers)
+    offset = timedelta(hours=int(offset_hour or 0), minutes=int(offset_minute or 0))
     try:
-        datetime(year, month, day, hour, minute, second)
+        moment = datetime(year, month, day, hour, minute, second)
     except ValueError as error:
         raise UsageError(f"{show(text)} is no date: {error}", hint) from None
-    if offset_hour > 23 or offset_minute > 59:
+    if offset >= timedelta(days=1) or int(offset_minute or 0) > 59:
         raise UsageError(f"{show(text)} is no date: there is no such offset from UTC", hint)
+    return moment.replace(tzinfo=timezone(-offset if zone.startswith("-") else offset)) if zone else moment
+
+
+def check_timestamp(text: str, _what: str = "") -> str:
+    """A date, or date and time, as `parse_timestamp` reads it."""
+    parse_timestamp(text)
     return text
 
 
