@@ -88,8 +88,8 @@ class Acknowledging(MemoryStorage):
     def rename(self, old, new):
         return self._noting("rename", new, lambda: super(Acknowledging, self).rename(old, new))
 
-    def sync(self):
-        return self._noting("sync", "", super().sync)
+    def sync(self, folders=()):
+        return self._noting("sync", "", lambda: super(Acknowledging, self).sync(folders))
 
 
 def test_each_step_begins_when_the_one_before_was_acknowledged(medium, tmp_path, small):
@@ -113,6 +113,8 @@ def test_each_step_begins_when_the_one_before_was_acknowledged(medium, tmp_path,
     order: list[tuple[str, int]] = []
     syncs = 0
     for moment, verb, name in storage.events:
+        if verb == "list" and name in (layout.SESSIONS, layout.FENCED):
+            continue  # whether there are others is found out beside the work
         if verb == "sync":
             syncs += moment == "asked"
             number = 8 if syncs == 1 else 10
@@ -564,14 +566,15 @@ def test_a_session_that_dies_while_it_opens_leaves_nothing_that_matters(medium, 
     condemn(medium, tmp_path, SECRET, [b"x" * 32])
     repository = client(medium, tmp_path)
     opened = len(memory(repository).operations)
-    with begin(repository):
+    with begin(repository) as session:
+        session._unsettled.result()
         total = len(memory(repository).operations) - opened
     for at in range(1, total + 1):
         world = medium.copy()
         dying = client(world, tmp_path)
         memory(dying).faults[opened + at] = Fault(opened + at, when)
-        with pytest.raises(ClientGone), begin(dying):
-            pass
+        with pytest.raises(ClientGone), begin(dying) as session:
+            session._unsettled.result()
         with begin(client(world, tmp_path)) as session:
             assert not session.put(b"data")[1]
             assert session.trusted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 from pathlib import Path
@@ -135,8 +136,9 @@ def test_a_backup_declared_dead_starts_over_and_is_whole(world):
     def fence(verb: str, name: str) -> None:
         if verb == "rename" and name.startswith(layout.SESSIONS):
             world.storage.before = None
-            token = medium.objects.pop(name)
-            medium.objects[name.replace(layout.SESSIONS, layout.FENCED)] = token
+            token = medium.objects[name]
+            medium.change(name, None)
+            medium.change(name.replace(layout.SESSIONS, layout.FENCED), token)
 
     world.storage.before = fence
     with pytest.raises(Fenced):
@@ -190,4 +192,64 @@ def test_unchanged_files_are_stored_again_when_a_pack_and_the_only_index_of_it_a
         if data or name.startswith(layout.INDEX):
             del medium.objects[name]
     again = client.save(world.source, "three")
+    world.restores(medium, again.sid, world.snapshot())
+
+
+def test_a_backup_outlives_a_power_cut_with_all_it_relies_upon_of_clients_that_died(world):
+    """What a dead client had sent and not flushed is found there, relied upon, and so has to be flushed as well."""
+    adopted = 0
+    for at in range(1, operations(world) + 1):
+        medium = world.base.copy()
+        attempt(world, medium, Fault(at, "after"), f"cache-{at}")
+        before = set(medium.objects)
+        second = world.client(medium, [], f"cache-other-{at}").save(world.source, "three")
+        adopted += not any(name.startswith(layout.PACKS) for name in set(medium.objects) - before)
+        medium.power_cut(seed=None)
+        world.restores(medium, second.sid, world.snapshot())
+    assert adopted > 3, "in none of these cases anything was relied upon"
+
+
+def test_a_backup_outlives_a_power_cut_when_the_one_before_was_stopped_in_good_order(world):
+    for at in range(1, operations(world) + 1):
+        medium = world.base.copy()
+        stopped = world.client(medium, [Fault(at, "before", KdnaError("stopped"))], f"cache-{at}")
+        try:
+            stopped.save(world.source, "two")
+        except KdnaError:
+            second = world.client(medium, [], f"cache-other-{at}").save(world.source, "three")
+            medium.power_cut(seed=None)
+            world.restores(medium, second.sid, world.snapshot())
+
+
+def test_a_first_backup_outlives_a_power_cut_when_the_client_that_made_the_repository_died(world):
+    medium = Medium()
+    client = world.client(medium, [], "cache-maker")
+    client.repository()
+    for at in range(1, len(world.storage.operations) + 1):
+        medium = Medium()
+        with contextlib.suppress(ClientGone):
+            world.client(medium, [Fault(at, "after")], f"cache-maker-{at}").repository()
+        first = world.client(medium, [], f"cache-first-{at}").save(world.source, "one")
+        medium.power_cut(seed=None)
+        world.restores(medium, first.sid, world.snapshot())
+
+
+def test_a_server_that_lost_a_pack_of_a_dead_client_during_a_backup_is_noticed(world):
+    medium = world.base.copy()
+    died_at = operations(world) - 8
+    attempt(world, medium, Fault(died_at, "after"), "cache-dead")
+    client = world.client(medium, [], "cache-other")
+    fresh = [name for name in medium.objects if name.startswith(layout.PACKS) and name not in world.base.objects]
+    assert fresh
+
+    def restart(verb: str, name: str) -> None:
+        if name.startswith(layout.MANIFESTS) and verb == "publish":
+            world.storage.before = None
+            for pack in fresh:
+                del medium.objects[pack]
+
+    world.storage.before = restart
+    with pytest.raises(KdnaError, match="forgotten packs"):
+        client.save(world.source, "three")
+    again = world.client(medium, [], "cache-other").save(world.source, "three")
     world.restores(medium, again.sid, world.snapshot())

@@ -192,6 +192,7 @@ def test_sync_may_be_called_at_any_time(storage: Storage) -> None:
     storage.rename("a/b/c", "d/e")
     storage.remove("d/e")
     storage.sync()
+    storage.sync(["", "d", "never/was"])
     storage.sync()
     assert storage.list("") == []
 

@@ -142,3 +142,6 @@ def test_sync_flushes_every_folder_that_changed(tmp_path: Path, monkeypatch: pyt
     storage.rename("packs/3f/one", "packs/4a/one")
     storage.sync()
     assert {Path(path).name for path in flushed} == {"packs", "3f", "4a"}
+    flushed.clear()
+    LocalStorage(tmp_path / "repo").sync(["", "packs/3f"])
+    assert set(flushed) == {str(tmp_path), str(tmp_path / "repo"), str(tmp_path / "repo" / "packs" / "3f")}

@@ -89,6 +89,16 @@ def test_a_sync_flushes_the_folders_this_client_has_changed() -> None:
     assert sorted(entry.name for entry in mine.list("")) == ["packs/mine", "packs/other"]
 
 
+def test_a_sync_flushes_the_folders_it_is_given_whoever_has_changed_them() -> None:
+    mine = MemoryStorage()
+    other = MemoryStorage(mine.medium)
+    for name in ("packs/1/other", "packs/2/other", "record"):
+        other.create(name, [b""])
+    mine.sync(["packs/1", ""])
+    mine.medium.power_cut()
+    assert sorted(entry.name for entry in mine.list("")) == ["packs/1/other", "record"]
+
+
 @given(st.integers())
 def test_a_seed_chooses_what_a_power_cut_takes(seed: int) -> None:
     storage = MemoryStorage()

@@ -2,6 +2,7 @@
 
 repository            the public record: format version, repository id, features, public key
 keys/<slot>           the repository secret, wrapped for one holder
+….2                   after either of these names: a spare copy, the same bytes
 packs/<h>/<hash>      sealed blobs; named by the SHA-256 of the stored bytes, <h> being its first digit
 index/<id>            which blobs are in which pack: a hint, always checked against a listing of packs/
 manifests/<sid>       one sealed record per backup
@@ -31,6 +32,9 @@ CONDEMNED = "condemned"
 
 FOLDERS = (KEYS, PACKS, INDEX, MANIFESTS, SESSIONS, SNAPSHOTS, FENCED, FORGOTTEN, TAGS, CONDEMNED)
 
+# Where everything lies that a backup may rely upon and did not put there itself.
+RELIED_UPON = ("", KEYS, INDEX, PACKS, *(f"{PACKS}/{digit}" for digit in "0123456789abcdef"))
+
 _HASH = re.compile("[0-9a-f]{64}")
 _ID = re.compile("[0-9a-f]{32}")
 _TAG = re.compile(f"{TAGS}/([0-9a-f]{{32}})-([0-9a-f]{{8}})")
@@ -39,6 +43,17 @@ _TAG = re.compile(f"{TAGS}/([0-9a-f]{{32}})-([0-9a-f]{{8}})")
 def key_slot(name: str) -> str:
     """The name of a key slot."""
     return f"{KEYS}/{name}"
+
+
+def spare(name: str) -> str:
+    """Where the spare copy of the public record or of a key slot lies."""
+    return f"{name}.2"
+
+
+def slot_of(name: str) -> str | None:
+    """The name of the key slot of which an object is a copy, or None for anything else that lies among the slots."""
+    first = name.removesuffix(".2")
+    return first if first.startswith(f"{KEYS}/") and _ID.fullmatch(last(first)) else None
 
 
 def pack(name: bytes) -> str:

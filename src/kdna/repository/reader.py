@@ -42,7 +42,7 @@ class Reader:
         self.index = Index(cache)
         self.damaged: dict[str, str] = {}  # index segments and records of condemned packs that can't be read, and why
         self.bytes_received = 0
-        self._packs: dict[bytes, int] = {}
+        self.packs: dict[bytes, int] = {}  # name and size of those that are listed
         self._condemned: Container[bytes] = frozenset()
         self._adopted = False
         self._adopting = threading.Lock()
@@ -58,18 +58,27 @@ class Reader:
 
     def refresh(self, condemned: Container[bytes] = frozenset()) -> None:
         """Look at the server anew: which packs there are and what the index says of them."""
-        with ThreadPoolExecutor(2, "kdna-list") as pool:
-            packs = pool.submit(self.storage.list, layout.PACKS)
+        with ThreadPoolExecutor(1, "kdna-list") as pool:
+            listing = pool.submit(self.list_packs)
             segments = [entry.name for entry in self.storage.list(layout.INDEX)]
             self.index.load(segments, self._fetch_segments)
-            listed = packs.result()
-        self._packs = {name: e.size for e in listed if (name := layout.pack_of(e.name)) is not None}
+            self.packs = listing.result()
         self._adopted = False
         self._condemned = condemned
-        self.index.judge(self._packs, condemned)
-        wanted = {name.hex() for name in self._packs}
+        self.index.judge(self.packs, condemned)
+        wanted = {name.hex() for name in self.packs}
         for digit in "0123456789abcdef":
             self.cache.keep_only(f"{layout.PACKS}/{digit}", wanted.__contains__)
+
+    def lost_packs(self) -> list[bytes]:
+        """Packs that were there at the last look, that no prune may delete, and that are gone or cut by now."""
+        now = self.list_packs()
+        return [name for name, size in self.packs.items() if now.get(name) != size and name not in self._condemned]
+
+    def list_packs(self) -> dict[bytes, int]:
+        """Name and size of every pack there is now."""
+        listed = self.storage.list(layout.PACKS)
+        return {name: entry.size for entry in listed if (name := layout.pack_of(entry.name)) is not None}
 
     def _fetch_segments(self, names: Sequence[str]) -> Iterator[tuple[str, list[PackTable]]]:
         """Index segments from the server; the unreadable ones are noted and left out: their packs count as orphans."""
@@ -102,7 +111,7 @@ class Reader:
             named = set(self.index.packs())
             orphans = [
                 (name, size)
-                for name, size in self._packs.items()
+                for name, size in self.packs.items()
                 if (name, size) not in named and name not in self._condemned
             ]
             with ThreadPoolExecutor(PARALLEL, "kdna-adopt") as pool:

@@ -7,13 +7,17 @@ The order of steps is the argument; each starts when the one before was acknowle
     W3  list packs/, list and read index/: a blob counts as stored only in a pack that is listed with the right size,
         named by the index and not condemned; packs that nobody indexed (a backup was interrupted) are adopted
     W4  send packs, then index segments, then the manifest, then the tag
-    W5  sync: everything the backup needs is durable
+    W5  sync: everything the backup needs is durable, what it relies upon of unfinished sessions of others too
     W6  rename sessions/<sid> to snapshots/<sid>: the commit, in one step that can succeed once
     W7  sync; only now is success reported
 
 If the token is gone at W6, somebody declared this session dead, and what it relied on may be gone as well. Then
 `Fenced` is raised and the backup starts over under a new token, where everything is judged anew and what was sent is
 found again.
+
+A session takes its token away only when all it sent is durable. So a pack that was listed before the tokens, and whose
+sender has no token there any more, survives a power cut of the server; while there are tokens of others, W5 flushes
+the folders that packs and index lie in, whoever put them there, and looks whether every pack is still there.
 """
 
 from __future__ import annotations
@@ -22,10 +26,11 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Container
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
 
-from kdna.errors import Fenced, KdnaError, Missing, RepositoryError
+from kdna.errors import Fenced, KdnaError, Missing, RepositoryError, StorageError
 from kdna.progress import Counts
 from kdna.repository import layout
 from kdna.repository.decoding import decode
@@ -71,6 +76,7 @@ class Session:
         self._lock = threading.Lock()
         self._hash_data = self._seal.hasher(tree=False)
         self._hash_tree = self._seal.hasher(tree=True)
+        self._unsettled: Future[bool]
         self.committed = False
         self._pipeline = Pipeline(self._storage, self._seal, self._pack_arrived)
 
@@ -84,11 +90,29 @@ class Session:
         try:
             condemned = self._read_condemned()
             self._reader.refresh(condemned)
+            self._unsettled = self._look_for_others()
             self._arrived += self._reader.adopt()
         except BaseException as error:
             self._leave(error)
             raise
         return self
+
+    def _look_for_others(self) -> Future[bool]:
+        """Find out, beside the work, whether some of what was listed may not be durable: until W5, nobody asks.
+
+        That is so while there are tokens of sessions that did not end, running or dead; and as long as there are no
+        packs, when the very repository may be as new. A token moves from sessions to fenced, hence the order.
+        """
+        own = layout.session(self.sid)
+
+        def look() -> bool:
+            tokens = (token.name for folder in (layout.SESSIONS, layout.FENCED) for token in self._storage.list(folder))
+            return any(token != own for token in tokens) or not self._reader.packs
+
+        pool = ThreadPoolExecutor(1, "kdna-others")
+        future = pool.submit(look)
+        pool.shutdown(wait=False)
+        return future
 
     def _read_condemned(self) -> Container[bytes]:
         """W2: every pack that some prune means to delete; all packs there are, when a record of them is damaged."""
@@ -182,11 +206,23 @@ class Session:
         self.counts.bytes_sent += len(record)
         if tag:
             Tags(self._storage, self._seal, self._reader.cache).claim(*tag, self.sid)
-        self._storage.sync()
+        self._settle()
         self._rename_token()
         self._storage.sync()
         self.committed = True
         return self.sid
+
+    def _settle(self) -> None:
+        """W5. Raises `StorageError` when the server lost something meanwhile that it had listed."""
+        if not self._unsettled.result():
+            self._storage.sync()
+            return
+        self._storage.sync(layout.RELIED_UPON)
+        if self._reader.lost_packs():
+            raise StorageError(
+                "the server has forgotten packs that it had listed: it was restarted meanwhile, or they were removed",
+                "Run the command again.",
+            )
 
     def _rename_token(self) -> None:
         """W6. The storage resolves lost replies, so a missing token means that the session was fenced."""
@@ -214,8 +250,9 @@ class Session:
         farewell.join(_PATIENCE if isinstance(error, KeyboardInterrupt) else None)
 
     def _remove_token(self) -> None:
-        """Say that this session is over. Out of reach, the token stays until somebody fences it."""
+        """Say that this session is over, once what it sent is durable; else the token stays, until it is fenced."""
         with contextlib.suppress(KdnaError):
+            self._storage.sync()
             self._storage.remove(layout.session(self.sid))
 
 

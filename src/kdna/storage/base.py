@@ -11,8 +11,8 @@ promise:
   others get `Missing`. The new name must be one that was never used.
 * Objects are never changed in place and names are never reused, so whatever was read once may be kept
   for ever.
-* `sync` makes names durable: when it returns, every create, rename and remove acknowledged before it
-  survives a power cut.
+* `sync` makes names durable: when it returns, every create, rename and remove acknowledged to this client
+  before it survives a power cut, and so does whatever the folders it is given hold, whoever put it there.
 * `Missing`, `Exists`, `Denied` and `Full` mean that the server answered; `Unreachable` and
   `ConnectionLost` mean that nobody knows. Transient faults are retried below this contract, where they
   can be told apart.
@@ -21,7 +21,7 @@ promise:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 
@@ -74,8 +74,12 @@ class Storage(Protocol):
     def remove(self, name: str) -> None:
         """Take an object away. Raises `Missing`."""
 
-    def sync(self) -> None:
-        """Return when all acknowledged so far would survive a power cut, as far as the server can tell."""
+    def sync(self, folders: Iterable[str] = ()) -> None:
+        """Return when all acknowledged so far would survive a power cut, as far as the server can tell.
+
+        With `folders` also the names in each of them that other clients made and may not have flushed, not those
+        deeper; ``""`` is the folder of the storage itself, with those that lead to it.
+        """
 
     def space(self) -> Space | None:
         """Room on the medium, or None where it can't be told."""

@@ -8,7 +8,7 @@ import os
 import shutil
 import stat
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from kdna.errors import Denied, Exists, Full, Missing, StorageError
@@ -94,10 +94,12 @@ class LocalStorage:
             unlink(path)
         self._touch(os.path.dirname(path))
 
-    def sync(self) -> None:
-        """Flush every folder whose names changed since the last call."""
+    def sync(self, folders: Iterable[str] = ()) -> None:
+        """Flush every folder whose names changed since the last call, and `folders`."""
         with self._lock:
             touched, self._touched = self._touched, set()
+        for folder in folders:
+            touched |= {self._path(folder)} if folder else {self._root, *_readable_above(self._root)}
         try:
             for folder in touched:
                 with _named(folder):
@@ -167,6 +169,14 @@ class LocalStorage:
             self._make_folder(os.path.dirname(target))
             move_exclusively(temporary, target)
         self._touch(os.path.dirname(target))
+
+
+def _readable_above(path: str) -> Iterator[str]:
+    """The folders that lead to a path, those that can be opened to flush them."""
+    while (above := os.path.dirname(path)) != path:
+        if os.access(above, os.R_OK):
+            yield above
+        path = above
 
 
 def _list_one(root: str, folder: str, found: list[Entry], waiting: list[str]) -> None:

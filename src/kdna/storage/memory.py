@@ -206,11 +206,12 @@ class MemoryStorage:
 
         self._do("remove", check_name(name), take)
 
-    def sync(self) -> None:
-        """Make the names this client has changed durable."""
+    def sync(self, folders: Iterable[str] = ()) -> None:
+        """Make the names this client has changed durable, and all in `folders`."""
+        chosen = set(folders)
 
         def flush() -> None:
-            self.medium.flush(self._touched)
+            self.medium.flush(self._touched | chosen)
             self._touched = set()
 
         self._do("sync", "", flush)

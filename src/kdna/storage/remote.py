@@ -14,7 +14,7 @@ from kdna.errors import Denied, Exists, Missing, StorageError
 from kdna.storage.base import Entry, Space
 from kdna.storage.link import Link
 from kdna.storage.names import TEMPORARY, is_name, temporary_name
-from kdna.storage.sftp_answers import above, exists, explained, is_folder, room
+from kdna.storage.sftp_answers import above, exists, explained, is_folder, leading_to, room
 from kdna.storage.ssh import LOST
 from kdna.storage.transfer import download, in_flight, upload
 
@@ -224,8 +224,8 @@ class RemoteFolder:
         self._unsynced.discard(name)
         self._touched.add(above(self._path(name)))
 
-    async def sync(self, link: Link, _again: bool) -> None:
-        """Flush every folder whose names changed since the last call, where the server can.
+    async def sync(self, folders: Sequence[str], link: Link, _again: bool) -> None:
+        """Flush every folder whose names changed since the last call, and `folders`, where the server can.
 
         If the connection was lost in between, the server may have been restarted: then the names made since the
         last call are looked for first, and `StorageError` tells when one is gone.
@@ -236,7 +236,10 @@ class RemoteFolder:
             if link.number != self._synced_on:
                 await in_flight((self._still_there(link, name) for name in names), _AT_ONCE)
             if self._flushes_folders:
-                await in_flight((self._flush_folder(link, folder) for folder in touched), _AT_ONCE)
+                paths = touched.union(map(self._path, folders))
+                await in_flight((self._flush_folder(link, path) for path in paths), _AT_ONCE)
+            if self._flushes_folders and "" in folders:
+                await in_flight((self._flush_if_it_can_be(link, path) for path in leading_to(self._root)), _AT_ONCE)
         except BaseException:
             self._touched |= touched
             self._unsynced |= names
@@ -267,6 +270,19 @@ class RemoteFolder:
             self._flushes_folders = False
         finally:
             self._close_later(handle)
+
+    async def _flush_if_it_can_be(self, link: Link, path: bytes) -> None:
+        """Flush a folder that may not be ours to open."""
+        try:
+            handle = await link.sftp.open(path, asyncssh.FXF_READ, encoding=None)
+            try:
+                await handle.fsync()
+            finally:
+                self._close_later(handle)
+        except LOST:
+            raise
+        except asyncssh.SFTPError:
+            return
 
     async def _make_folder(self, sftp: asyncssh.SFTPClient, path: bytes) -> None:
         """Make a folder and those above it; that another has made it meanwhile is success."""

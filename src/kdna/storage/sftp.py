@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from kdna.storage.base import Entry, Space
@@ -53,12 +53,12 @@ class SftpStorage:
         """Take an object away; raises `Missing`."""
         self._connection.run(partial(self._folder.remove, check_name(name)))
 
-    def sync(self) -> None:
-        """Make names durable, where the server has fsync@openssh.com and opens folders.
+    def sync(self, folders: Iterable[str] = ()) -> None:
+        """Make names durable, also all in `folders`, where the server has fsync@openssh.com and opens folders.
 
         Raises `StorageError` also when the server was restarted and has forgotten a name it had confirmed.
         """
-        self._connection.run(self._folder.sync)
+        self._connection.run(partial(self._folder.sync, tuple(folders)))
 
     def space(self) -> Space | None:
         """Room on the file system that holds, or will hold, the root."""

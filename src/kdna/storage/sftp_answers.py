@@ -76,6 +76,15 @@ def above(path: bytes) -> bytes:
     return head[0] or (b"/" if head[1] else b".")
 
 
+def leading_to(path: bytes) -> list[bytes]:
+    """The folders above a path, the nearest first."""
+    found: list[bytes] = []
+    while (folder := above(path)) != path and folder not in found:
+        found.append(folder)
+        path = folder
+    return found
+
+
 async def _file_system(sftp: asyncssh.SFTPClient, path: bytes) -> asyncssh.SFTPVFSAttrs | None:
     """The state of the file system at the nearest folder that exists."""
     while True:
