@@ -5,8 +5,11 @@
     ├── Declined                 1   a question was answered no, or could not be asked
     ├── Interrupted            130   Ctrl-C or a signal to end
     ├── ConfigError              1   kdna.conf cannot be read or written
+    ├── SshConfigError           1   ~/.ssh/config cannot be read
     ├── KeyFileError             1   a key file is missing, malformed or already there
     ├── Unsupported              1   this machine lacks something KDNA cannot do without
+    ├── SchedulerError           1   the system's scheduler did not take an entry, or give it back
+    │   └── NoScheduler          1   this machine has none
     ├── SourceError              1   the files to back up
     ├── TargetError              1   the place to restore to
     ├── StorageError             1   the server, or the folder that stands for one
@@ -76,12 +79,35 @@ class ConfigError(KdnaError):
     default_hint = "Correct that line of kdna.conf; nothing was changed."
 
 
+class SshConfigError(KdnaError):
+    """The user's ssh config is missing, cannot be read, or holds something that cannot be."""
+
+    default_hint = "Correct the ssh config: 'ssh -G HOST' checks it."
+
+
 class KeyFileError(KdnaError):
     """A key file is missing, malformed or already there."""
 
 
 class Unsupported(KdnaError):
     """This machine lacks something KDNA cannot do without: an algorithm of its cryptography library, or memory."""
+
+
+class SchedulerError(KdnaError):
+    """The system's scheduler did not take an entry, or give it back."""
+
+    default_hint = (
+        "Nothing was changed. --no-schedule leaves the scheduler alone, and 'kdna auto-backup daemon' stands in."
+    )
+
+
+class NoScheduler(SchedulerError):
+    """This machine has no scheduler that KDNA could use."""
+
+    default_hint = (
+        "Install cron (Debian, Ubuntu: 'apt install cron'; Fedora: 'dnf install cronie'). Or repeat with "
+        "--no-schedule and keep 'kdna auto-backup daemon' running."
+    )
 
 
 class SourceError(KdnaError):
