@@ -70,14 +70,12 @@ def test_blobs_count_that_lie_in_packs_which_are_listed_whole_and_not_condemned(
     server.publish([1], [2], [3], [4])
     index = server.view(tmp_path)
     assert held(index) == {1, 2, 3, 4}
-    assert index.whole
     one, two, three, _ = (pack.name for pack in next(iter(server.segments.values())))
     listed = server.listed()
     del listed[one]
     listed[two] -= 1
     index.judge(listed, {three})
     assert held(index) == {4}
-    assert not index.whole
     assert list(index.packs()) == list(server.listed().items())
 
 
@@ -217,7 +215,6 @@ def test_adopted_packs_count_until_the_next_look_and_are_not_kept(server, tmp_pa
     assert held(index) == {1, 2, *range(10, 20)}
     again = server.view(tmp_path)
     assert held(again) == {1, *range(10, 20)}
-    assert again.whole
     assert server.fetched == [next(iter(server.segments))]
 
 
@@ -235,11 +232,9 @@ def test_a_blob_that_cannot_be_read_is_stored_again(server, tmp_path):
     index = server.view(tmp_path)
     index.distrust(blob(1))
     assert held(index) == {2}
-    assert not index.whole
     assert list(index.where(blob(1)))
     index.judge(server.listed(), frozenset())  # looking at the listing again does not make it better
     assert held(index) == {2}
-    assert not index.whole
     name = server.publish([1])
     index.add(server.segments[name], name)
     assert held(index) == {1, 2}

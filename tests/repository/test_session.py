@@ -172,7 +172,6 @@ def test_what_is_stored_already_is_not_stored_again(medium, tmp_path, secret):
         before = packs(medium)
         with begin(client(medium, tmp_path / cache, secret)) as session:
             assert not any(session.put(blob)[1] for blob in blobs)
-            assert session.trusted
             session.commit(lambda sent: b"")
         assert packs(medium) == before
         assert session.counts.bytes_sent < 2000
@@ -193,7 +192,6 @@ def test_what_vanished_or_shrank_is_stored_again(medium, tmp_path, secret):
             world.damage(first_pack, data[:-1] if change == "short" else data + b"\0")
         repository = client(world, tmp_path / change, secret)
         with begin(repository) as session:
-            assert not session.trusted
             assert [session.put(blob)[1] for blob in random_blobs(1, 5)] == [True] * 5
             assert not any(session.put(blob)[1] for blob in random_blobs(2, 5))
             session.commit(lambda sent: b"")
@@ -257,7 +255,6 @@ def test_a_session_trusts_nothing_it_does_not_know_when_a_pack_cannot_be_taken_o
     medium.damage(pack, bytes(data))
     del medium.objects[segment]
     with begin(client(medium, tmp_path / "fresh", secret)) as session:
-        assert not session.trusted
         assert session.put(random_blobs(1, 5)[0])[1]
         session.commit(lambda sent: b"")
 
@@ -277,7 +274,6 @@ def test_condemned_packs_are_not_relied_upon(medium, tmp_path, secret):
     condemn(medium, tmp_path, secret, [layout.pack_of(name) for name in doomed])
     kept = stock(client(medium, tmp_path, secret), [b"kept"])
     with begin(client(medium, tmp_path, secret)) as session:
-        assert not session.trusted
         assert session.put(b"old")[1]
         assert not session.put(b"kept")[1]
         session.commit(lambda sent: b"")
@@ -314,7 +310,6 @@ def test_a_record_of_condemned_packs_that_cannot_be_read_may_mean_any_pack(mediu
     repository = client(medium, tmp_path, secret)
     reader = repository.reader()
     with repository.session(reader, {}) as session:
-        assert not session.trusted
         assert session.put(b"old")[1]
         session.commit(lambda sent: b"")
     assert list(reader.damaged) == [name]
@@ -334,7 +329,7 @@ def test_a_record_that_is_retired_while_it_is_read_does_not_matter(medium, tmp_p
 
     memory(repository).before = retire
     with begin(repository) as session:
-        assert session.trusted
+        assert not session.put(b"old")[1]
         session.commit(lambda sent: b"")
 
 
@@ -577,7 +572,6 @@ def test_a_session_that_dies_while_it_opens_leaves_nothing_that_matters(medium, 
             session._unsettled.result()
         with begin(client(world, tmp_path)) as session:
             assert not session.put(b"data")[1]
-            assert session.trusted
             session.commit(lambda sent: b"")
         assert read(world, tmp_path, stored.data) == [b"data"]
 
@@ -620,7 +614,6 @@ def test_two_sessions_share_a_cache_folder(medium, tmp_path, secret, small):
         first.commit(lambda sent: b"")
         second.commit(lambda sent: b"")
     with begin(client(medium, tmp_path, secret)) as third:
-        assert third.trusted
         assert not any(third.put(blob)[1] for blob in [*random_blobs(1, 100), *random_blobs(2, 100)])
         third.commit(lambda sent: b"")
 
@@ -653,7 +646,6 @@ def test_a_trial_says_what_a_session_would_store_and_stores_nothing(medium, tmp_
         trial.put_tree(b"known tree"),
         trial.put_tree(b"new"),
     ]
-    assert trial.trusted
     assert medium.objects == before
     assert not any(o.verb in ("write", "publish", "rename", "remove") for o in memory(repository).operations)
     with begin(repository) as session:
@@ -685,7 +677,6 @@ def test_a_put_key_adds_backups_deduplicates_and_cannot_read_them(medium, tmp_pa
     repository = put_only(medium, tmp_path / "put")
     reader = repository.reader()
     with repository.session(reader, {"host": "h"}) as session:
-        assert session.trusted
         assert not session.put(b"theirs")[1]
         ident, new = session.put(b"ours")
         assert new
@@ -712,7 +703,6 @@ def test_a_put_key_passes_by_packs_that_only_a_full_key_can_take_over(medium, tm
         del medium.objects[name]
     repository = put_only(medium, tmp_path / "put")
     with begin(repository) as session:
-        assert not session.trusted
         ident, new = session.put(b"theirs")
         assert new
         session.commit(lambda sent: b"")

@@ -38,10 +38,6 @@ class Meddled:
         self._session = session
         self._act = act
 
-    @property
-    def trusted(self) -> bool:
-        return self._session.trusted
-
     def has(self, blob_id: bytes) -> bool:
         return self._session.has(blob_id)
 

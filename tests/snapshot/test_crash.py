@@ -181,18 +181,21 @@ def test_two_clients_that_want_one_tag_get_it_once(world):
     assert [tag.sid for tag in repository.tags.list(repository.snapshots(), {}) if tag.tag == "two"] == winners
 
 
-def test_unchanged_files_are_stored_again_when_a_pack_and_the_only_index_of_it_are_gone(world):
-    """Nothing on the server names the pack any more; this client remembers that something did."""
+@pytest.mark.parametrize("machine", ["that knew them", "with an empty cache"])
+def test_unchanged_files_are_stored_again_when_a_pack_and_the_only_index_of_it_are_gone(world, machine):
+    """Nothing on the server names the pack any more, and the folders that are still there say all is well."""
     medium = world.base.copy()
-    client = world.client(medium, [], "cache-shrunk")
+    client = world.client(medium, [], "cache-lost")
     client.now = lambda: SYSTEM.now_ns() + 10 * 10**9  # long after the files were written
     client.save(world.source, "two")
     for name in list(medium.objects):
-        data = name.startswith(layout.PACKS) and len(medium.objects[name]) > 60_000  # trees stay, and say all is well
+        data = name.startswith(layout.PACKS) and len(medium.objects[name]) > 60_000  # trees stay
         if data or name.startswith(layout.INDEX):
             del medium.objects[name]
-    again = client.save(world.source, "three")
-    world.restores(medium, again.sid, world.snapshot())
+    for tag in ("three", "four"):
+        client = world.client(medium, [], "cache-lost" if machine == "that knew them" else f"cache-{tag}")
+        again = client.save(world.source, tag)
+        world.restores(medium, again.sid, world.snapshot())
 
 
 def test_a_backup_outlives_a_power_cut_with_all_it_relies_upon_of_clients_that_died(world):

@@ -43,10 +43,7 @@ def open_segment(seal: Seal, data: bytes, name: str) -> list[PackTable]:
 
 
 class Index:
-    """All tables together. `load` and `judge` before asking.
-
-    `whole`: every pack that any table names counts, and nothing was found to be unreadable.
-    """
+    """All tables together. `load` and `judge` before asking."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
@@ -54,16 +51,13 @@ class Index:
         self._listed: Mapping[bytes, int] = {}
         self._condemned: Container[bytes] = frozenset()
         self._own: set[bytes] = set()  # packs that this client knows of from another source than the listing
-        self._shrunk = False  # a segment that was listed once is not any more
         self._unreadable: set[bytes] = set()  # blobs of which no copy could be read
-        self.whole = False
 
     def load(
         self, listed: Iterable[str], fetch: Callable[[Sequence[str]], Iterator[tuple[str, list[PackTable]]]]
     ) -> None:
         """Hold exactly the listed segments: from local tables where possible, through `fetch` where not."""
         wanted = set(listed)
-        self._shrunk = False
         tables: list[Lookup] = []
         covered: set[str] = set()
         for path in self._cache.paths(_FOLDER):
@@ -76,8 +70,6 @@ class Index:
                 covered |= table.sources
                 tables.append(table)
             else:  # a prune replaced one of its segments, or a merge that was interrupted left its inputs behind
-                # Or a segment was lost, and its packs with it: then nothing here would miss them any more.
-                self._shrunk = self._shrunk or not table.sources <= wanted
                 self._cache.drop(f"{_FOLDER}/{path.name}")
         tables += self._tables_of(fetch(sorted(wanted - covered)))
         self._tables = self._merged(tables)
@@ -127,8 +119,8 @@ class Index:
         """Rely only on packs that are in the listing with the right size, and not condemned."""
         self._listed, self._condemned = listed, condemned
         self._own.clear()
-        verdicts = [table.judge(self._usable) for table in self._tables]  # each is judged, whatever the others say
-        self.whole = all(verdicts) and not self._unreadable and not self._shrunk
+        for table in self._tables:
+            table.judge(self._usable)
 
     def _usable(self, name: bytes, size: int) -> bool:
         return name in self._own or (self._listed.get(name) == size and name not in self._condemned)
@@ -146,6 +138,11 @@ class Index:
         for table in tables:
             table.judge(self._usable)
         self._tables = tables
+
+    @property
+    def tables(self) -> Sequence[Lookup]:
+        """The tables as they are now; each stays as it is, whatever becomes of the index."""
+        return tuple(self._tables)
 
     def packs(self) -> Iterator[tuple[bytes, int]]:
         """Name and size of every pack that the index names, usable or not."""
@@ -174,7 +171,6 @@ class Index:
     def distrust(self, blob: bytes) -> None:
         """No copy of a blob could be read: store it again when it comes by."""
         self._unreadable.add(blob)
-        self.whole = False
 
 
 def _name(table: Lookup) -> str:

@@ -31,6 +31,7 @@ _PACK = struct.Struct("<32sQII")
 _FRAME = struct.Struct("<5I")
 _PLACE = struct.Struct("<3I")
 _PAIR = struct.Struct("<2I")
+_U32 = struct.Struct("<I")
 _ROW = ID + _PLACE.size
 _RAW_BITS = 28
 _MOST_BITS = 24  # of the fan-out
@@ -84,19 +85,45 @@ class Lookup:
 
     def packs(self) -> Iterator[tuple[bytes, int]]:
         """Name and size of every pack the table speaks of."""
-        for place in range(self.pack_count):
-            name, size, _, _ = _PACK.unpack_from(self._data, self._packs + place * _PACK.size)
+        for name, size, _ in self.pack_kinds():
             yield name, size
 
-    def judge(self, usable: Callable[[bytes, int], bool]) -> bool:
-        """Decide once for each pack, by name and size, whether its blobs count; tells whether all do."""
+    def pack_kinds(self) -> Iterator[tuple[bytes, int, bool]]:
+        """The same, and whether it holds trees."""
+        for place in range(self.pack_count):
+            name, size, _, tree = _PACK.unpack_from(self._data, self._packs + place * _PACK.size)
+            yield name, size, bool(tree)
+
+    def blobs(self) -> Iterator[tuple[bytes, int, int]]:
+        """(id, place of its pack among `packs()`, length) of every row, sorted by id."""
+        for at in range(self._first, self._first + self.rows * _ROW, _ROW):
+            frame, _, length = _PLACE.unpack_from(self._data, at + ID)
+            yield self._data[at : at + ID], self._pack_of(frame), length
+
+    def rows_of(self, blob: bytes) -> Iterator[tuple[int, int]]:
+        """(number of the row, place of its pack) of every copy of a blob, usable or not."""
+        for row, frame, _, _ in self._places(blob):
+            yield row, self._pack_of(frame)
+
+    def judge(self, usable: Callable[[bytes, int], bool]) -> None:
+        """Decide once for each pack, by name and size, whether its blobs count."""
         for place, (name, size) in enumerate(self.packs()):
             self._usable[place] = usable(name, size)
-        return all(self._usable)
 
     def has(self, blob: bytes) -> bool:
-        """Whether a usable pack holds the blob."""
-        return any(self._usable[self._pack_of(place[0])] for place in self._places(blob))
+        """Whether a usable pack holds the blob. Asked for every file, so the first copy is looked at without ado."""
+        data = self._data
+        slot = int.from_bytes(blob[:4], "big") >> (32 - self._bits)
+        from_row, to_row = _PAIR.unpack_from(data, self._fan + slot * 4)
+        low = self._first + from_row * _ROW
+        at = data.find(blob, low, self._first + to_row * _ROW)
+        if at < 0:
+            return False
+        if (at - low) % _ROW == 0:
+            frame = _U32.unpack_from(data, at + ID)[0]
+            if self._usable[_U32.unpack_from(data, self._frames + frame * _FRAME.size)[0]]:
+                return True
+        return any(self._usable[self._pack_of(place[1])] for place in self._places(blob))
 
     def where(self, blob: bytes) -> Iterator[Location]:
         """Every usable copy of a blob."""
@@ -107,20 +134,20 @@ class Lookup:
         return self._copies(blob, usable=False)
 
     def _copies(self, blob: bytes, usable: bool) -> Iterator[Location]:
-        for frame, start, length in self._places(blob):
+        for _, frame, start, length in self._places(blob):
             pack = self._pack_of(frame)
             if bool(self._usable[pack]) is usable:
                 yield self._location(pack, frame, start, length)
 
-    def _places(self, blob: bytes) -> Iterator[tuple[int, int, int]]:
-        """(frame, start, length) of every copy of a blob."""
+    def _places(self, blob: bytes) -> Iterator[tuple[int, int, int, int]]:
+        """(number of the row, frame, start, length) of every copy of a blob."""
         slot = int.from_bytes(blob[:4], "big") >> (32 - self._bits)
         from_row, to_row = _PAIR.unpack_from(self._data, self._fan + slot * 4)
         low, high = self._first + from_row * _ROW, self._first + to_row * _ROW
         at = self._data.find(blob, low, high)
         while at >= 0:
             if (at - low) % _ROW == 0:
-                yield _PLACE.unpack_from(self._data, at + ID)
+                yield ((at - self._first) // _ROW, *_PLACE.unpack_from(self._data, at + ID))
             at = self._data.find(blob, at + 1, high)
 
     def _pack_of(self, frame: int) -> int:

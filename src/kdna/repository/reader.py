@@ -118,8 +118,6 @@ class Reader:
                 tables = [table for table in pool.map(self._read_orphan, orphans) if table is not None]
             if tables:
                 self.index.add(tables, None)
-            if len(tables) < len(orphans):  # there may be blobs in them that a snapshot needs
-                self.index.whole = False
             self._adopted = True
             return tables
 

@@ -131,15 +131,6 @@ class Session:
 
     # writing
 
-    @property
-    def trusted(self) -> bool:
-        """Whether whatever a committed snapshot refers to is certainly there.
-
-        True when every pack the index names is listed, whole and not condemned: then no prune could delete any of them
-        before this session's token is gone, and no blob of a present snapshot needs to be looked up.
-        """
-        return self._reader.index.whole
-
     def has(self, blob_id: bytes) -> bool:
         """Whether a blob is stored, or on its way."""
         return blob_id in self._pending or self._reader.index.has(blob_id)
@@ -264,11 +255,6 @@ class Trial:
         self._seen: set[bytes] = set()
         self._hash_data = reader.seal.hasher(tree=False)
         self._hash_tree = reader.seal.hasher(tree=True)
-
-    @property
-    def trusted(self) -> bool:
-        """See `Session.trusted`."""
-        return self._index.whole
 
     def has(self, blob_id: bytes) -> bool:
         """Whether a blob is stored, or would be by now."""

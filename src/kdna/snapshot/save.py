@@ -286,7 +286,7 @@ class _Saver:
     def _entries(self, here: _Open) -> _Open | None:
         """Save entries until a folder is met, which is returned to be saved first; None when there are no more."""
         counts, rules, racy, owners = self._counts, here.rules, self._parent.racy, self._owners
-        trusted = self._store.trusted
+        stored = self._parent.stored
         names, olds, old, nodes = here.names, here.olds, here.old, here.nodes
         owner = (-1, -1)
         look = self._look_into(here)
@@ -324,7 +324,7 @@ class _Saver:
                 and match.kind == FILE
                 and match.uid == status.st_uid
                 and match.gid == status.st_gid
-                and (trusted or self._parent.stored(match))
+                and stored(match)
             ):
                 counts.files += 1
                 counts.unchanged += 1

@@ -8,10 +8,6 @@ from typing import Protocol
 class Store(Protocol):
     """What a save asks of a session. Every method may raise `StorageError`."""
 
-    @property
-    def trusted(self) -> bool:
-        """Whether whatever the parent snapshot refers to is certainly stored."""
-
     def has(self, blob_id: bytes) -> bool:
         """Whether a blob is stored, or on its way."""
 
