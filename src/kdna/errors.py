@@ -32,6 +32,8 @@
         ├── NoSuchBackup         1   nothing matches
         ├── Ambiguous            1   more than one matches
         ├── TagTaken             1   the project has that tag already
+        ├── Held                 1   somebody put a hold on the backup
+        ├── Refused              1   a prune can't be sure what the backups need
         └── Fenced               1   this session was declared dead while it ran
 
 "Missing", "Damaged" and "Unreachable" are never confused: one means that the object is not there, one that it is
@@ -241,6 +243,16 @@ class TagTaken(RepositoryError):
     """The project has a backup with that tag already."""
 
     default_hint = "Choose another tag, or let --prefix make a unique one."
+
+
+class Held(RepositoryError):
+    """Somebody put a hold on the backup, so nothing deletes it."""
+
+    default_hint = "'kdna backup release -t NAME:TAG' takes the hold away."
+
+
+class Refused(RepositoryError):
+    """A prune can't be sure what the backups need, so it deletes nothing."""
 
 
 class Fenced(RepositoryError):

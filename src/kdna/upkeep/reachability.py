@@ -1,0 +1,194 @@
+"""Which blobs the backups need: every manifest, and every tree below it, read once.
+
+Trees are read in the order in which they lie, some thousands at a time, from the local mirror of tree packs where they
+are there, and fetched pack by pack where they are not. A tree that several backups share is gone through once.
+
+Whatever can't be read goes to `trouble`, and the walk goes on: `refuse` is the trouble of a prune, which must know
+everything; a verification counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from kdna.errors import Damaged, KdnaError, Missing, Refused, RepositoryError, StorageError
+from kdna.repository import layout
+from kdna.repository.opening import Repository
+from kdna.repository.reader import PARALLEL, Reader
+from kdna.repository.records import damage_hint
+from kdna.snapshot.manifest import decode_manifest
+from kdna.snapshot.node import FOLDER, ID, Node, check_node, decode_part
+from kdna.upkeep.marks import Marks
+
+_BATCH = 4096  # tree blobs that are sorted by where they lie
+
+
+class Trouble(NamedTuple):
+    """Something that a backup needs and that can't be read."""
+
+    sid: str  # the first backup that was found to need it
+    path: bytes  # below the root of the backup; empty for the root itself and for the manifest
+    blob: bytes | None  # None for the manifest
+    error: KdnaError
+
+
+def refuse(trouble: Trouble) -> None:
+    """Stop at the first trouble. Raises `Refused`."""
+    where = f" at {trouble.path.decode('utf-8', 'backslashreplace')!r}" if trouble.path else ""
+    raise Refused(
+        f"backup {trouble.sid[:12]} cannot be read whole{where}: {trouble.error}",
+        "Nothing was deleted. 'kdna backup verify' finds out what else is damaged; delete that backup or repair it.",
+    )
+
+
+class _Wanted(NamedTuple):
+    """A tree blob to go through."""
+
+    blob: bytes
+    listing: bool  # a list of blobs rather than the part of a folder
+    sid: str
+    path: bytes
+
+
+class Reachability:
+    """Marks what backups need. `include` as often as there are more backups; refresh the reader before.
+
+    `marks` holds every blob that lies in a pack listed when this was made. A blob that came later is only looked for,
+    since nothing that looks at `marks` deals with packs that came later.
+    """
+
+    def __init__(self, repository: Repository, reader: Reader, trouble: Callable[[Trouble], None] = refuse) -> None:
+        reader.adopt()
+        self.marks = Marks(reader.index.tables, dict(reader.packs))
+        self.included: set[str] = set()
+        self._repository = repository
+        self._reader = reader
+        self._trouble = trouble
+        # A tree may be named as something else by somebody who means ill, and must be gone through nevertheless.
+        self._walked = {False: self.marks.like(), True: self.marks.like()}
+        self._walked_late: set[tuple[bytes, bool]] = set()
+        self._waiting: list[_Wanted] = []
+
+    def include(self, sids: Iterable[str]) -> None:
+        """Mark what these backups need, unless they are included already. Those that are gone by now are left out.
+
+        Raises `StorageError`, and what `trouble` raises.
+        """
+        new = [sid for sid in sids if sid not in self.included]
+        for record in self._repository.manifests(new):
+            self.included.add(record.sid)
+            try:
+                if record.payload is None:
+                    raise record.problem or Damaged(f"the manifest of backup {record.sid} is empty")
+                root = decode_manifest(record.payload).root
+            except (RepositoryError, Missing) as error:
+                self._report(Trouble(record.sid, b"", None, error))
+                continue
+            self._need(root, record.sid, b"")
+            self._walk()
+
+    def _walk(self) -> None:
+        """Go through what waits, and what that leads to."""
+        while self._waiting:
+            batch, self._waiting = self._waiting[-_BATCH:], self._waiting[:-_BATCH]
+            for wanted in self._sorted(batch):
+                try:
+                    self._go_through(wanted)
+                except (RepositoryError, Missing) as error:
+                    self._report(Trouble(wanted.sid, wanted.path, wanted.blob, error))
+
+    def _sorted(self, batch: list[_Wanted]) -> list[_Wanted]:
+        """By pack and frame, so that each frame is opened once."""
+        where = self._reader.index.where
+
+        def place(wanted: _Wanted) -> tuple[bytes, int, int]:
+            found = next(where(wanted.blob), None)
+            return (found.pack, found.number, found.start) if found else (b"", 0, 0)
+
+        return sorted(batch, key=place)
+
+    def _go_through(self, wanted: _Wanted) -> None:
+        """Read one tree blob and mark what it names. Raises `Damaged`, `StorageError`."""
+        data = self._reader.blob(wanted.blob, tree=True)
+        if wanted.listing:
+            if len(data) % ID:
+                raise Damaged("a list of blobs makes no sense", damage_hint("it"))
+            for at in range(0, len(data), ID):
+                self._mark(data[at : at + ID], wanted.sid, wanted.path)
+            return
+        before = b""
+        for node in decode_part(data):
+            check_node(node, before)
+            before = node.name
+            self._need(node, wanted.sid, wanted.path + b"/" + node.name if wanted.path else node.name)
+
+    def _need(self, node: Node, sid: str, path: bytes) -> None:
+        """Mark what an entry names; what has to be gone through waits."""
+        content = node.content
+        listing = node.extra is not None and node.extra.listed
+        inner = node.kind == FOLDER or listing
+        for at in range(0, len(content), ID):
+            blob = content[at : at + ID]
+            if self._mark(blob, sid, path) and inner and self._first(blob, listing):
+                self._waiting.append(_Wanted(blob, listing, sid, path))
+
+    def _mark(self, blob: bytes, sid: str, path: bytes) -> bool:
+        """Mark a blob; False when there is none."""
+        if self.marks.add(blob) is None and next(self._reader.index.where(blob), None) is None:
+            name = f"blob {blob.hex()[:16]}"
+            self._report(Trouble(sid, path, blob, Damaged(f"{name} is in no pack on the server", damage_hint(name))))
+            return False
+        return True
+
+    def _first(self, blob: bytes, listing: bool) -> bool:
+        """Whether a tree blob is met for the first time, as what it is said to be."""
+        fresh = self._walked[listing].add(blob)
+        if fresh is not None:
+            return fresh
+        late = (blob, listing)
+        if late in self._walked_late:
+            return False
+        self._walked_late.add(late)
+        return True
+
+    def _report(self, trouble: Trouble) -> None:
+        """Tell, unless the backup was deleted meanwhile: then nobody needs what it lacks."""
+        if self._repository.tags.committed(trouble.sid):
+            self._trouble(trouble)
+
+
+def mirror_trees(reader: Reader) -> None:
+    """Fetch whole the tree packs that the local mirror lacks, several at a time, before all of them are gone through.
+
+    What is damaged or can't be kept is left to whoever reads it. Raises `StorageError`.
+    """
+    missing = [name for name in _tree_packs(reader) if not reader.cache.path(layout.pack(name)).exists()]
+
+    def fetch(name: bytes) -> None:
+        try:
+            data = reader.read(layout.pack(name))
+        except (Damaged, Missing):
+            return
+        if hashlib.sha256(data).digest() == name:
+            reader.cache.put(layout.pack(name), [data])
+
+    with ThreadPoolExecutor(PARALLEL, "kdna-trees") as pool:
+        try:
+            for _ in pool.map(fetch, missing):
+                pass
+        except StorageError:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _tree_packs(reader: Reader) -> Iterator[bytes]:
+    """Every listed tree pack that the index names, once."""
+    seen = set()
+    for table in reader.index.tables:
+        for name, size, tree in table.pack_kinds():
+            if tree and reader.packs.get(name) == size and name not in seen:
+                seen.add(name)
+                yield name
