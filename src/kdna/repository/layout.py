@@ -10,8 +10,11 @@ sessions/<sid>        a token: this backup is running
 snapshots/<sid>       the same token after the commit: this backup exists
 fenced/<sid>          the token of a session declared dead
 forgotten/<sid>       the token of a deleted backup
+holds/<sid>-<id>      nothing deletes this backup while there is one
 tags/<h>-<n>          n-th holder of one tag of one project; the highest n counts
 condemned/<gid>       what a prune intends to delete
+lost/<id>             blobs that are known to be lost, and were agreed to be
+quarantine/<id>/…     what a repair took out of the way, under the name it had; nobody reads it
 """
 
 from __future__ import annotations
@@ -28,15 +31,20 @@ SNAPSHOTS = "snapshots"
 FENCED = "fenced"
 FORGOTTEN = "forgotten"
 TAGS = "tags"
+HOLDS = "holds"
 CONDEMNED = "condemned"
+LOST = "lost"
+QUARANTINE = "quarantine"
 
-FOLDERS = (KEYS, PACKS, INDEX, MANIFESTS, SESSIONS, SNAPSHOTS, FENCED, FORGOTTEN, TAGS, CONDEMNED)
+TOKENS = (SESSIONS, SNAPSHOTS, FENCED, FORGOTTEN)
+FOLDERS = (KEYS, PACKS, INDEX, MANIFESTS, *TOKENS, TAGS, HOLDS, CONDEMNED, LOST, QUARANTINE)
 
 # Where everything lies that a backup may rely upon and did not put there itself.
 RELIED_UPON = ("", KEYS, INDEX, PACKS, *(f"{PACKS}/{digit}" for digit in "0123456789abcdef"))
 
 _HASH = re.compile("[0-9a-f]{64}")
 _ID = re.compile("[0-9a-f]{32}")
+_HOLD = re.compile(f"{HOLDS}/({_ID.pattern})-{_ID.pattern}")
 _TAG = re.compile(f"{TAGS}/([0-9a-f]{{32}})-([0-9a-f]{{8}})")
 
 
@@ -97,6 +105,21 @@ def tag(tag_name: str, generation: int) -> str:
     return f"{TAGS}/{tag_name}-{generation:08x}"
 
 
+def hold(sid: str, ident: str) -> str:
+    """The name of one hold on a backup."""
+    return f"{HOLDS}/{sid}-{ident}"
+
+
+def lost(ident: str) -> str:
+    """The name of a record of lost blobs."""
+    return f"{LOST}/{ident}"
+
+
+def quarantine(ident: str, name: str) -> str:
+    """Where the repair `ident` puts what was called `name`."""
+    return f"{QUARANTINE}/{ident}/{name}"
+
+
 def last(name: str) -> str:
     """The last part of an object's name."""
     return name.rpartition("/")[2]
@@ -117,6 +140,22 @@ def snapshot_of(name: str) -> str | None:
 def is_condemned(name: str) -> bool:
     """Whether an object is a record of condemned packs, and not anything else that lies among them."""
     return name.startswith(f"{CONDEMNED}/") and bool(_ID.fullmatch(name.partition("/")[2]))
+
+
+def is_lost(name: str) -> bool:
+    """Whether an object is a record of lost blobs, and not anything else that lies among them."""
+    return is_id(name, LOST)
+
+
+def is_id(name: str, folder: str) -> bool:
+    """Whether an object is called by an id in a folder, and not anything else that lies there."""
+    return name.startswith(f"{folder}/") and bool(_ID.fullmatch(name[len(folder) + 1 :]))
+
+
+def held_by(name: str) -> str | None:
+    """The id of the backup that a hold is on, or None for anything else that lies among the holds."""
+    found = _HOLD.fullmatch(name)
+    return found[1] if found else None
 
 
 def tag_of(name: str) -> tuple[str, int] | None:

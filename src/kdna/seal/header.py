@@ -43,6 +43,8 @@ class Kind(IntEnum):
     TAG = 6
     NAMES = 7
     CONDEMNED = 8
+    HOLD = 9
+    LOST = 10
 
     @property
     def shared(self) -> bool:
