@@ -17,12 +17,11 @@ from kdna.errors import (
     KdnaError,
     Missing,
     NoRepository,
-    NoSuchBackup,
     RepositoryError,
     WrongKey,
 )
 from kdna.progress import Counts
-from kdna.repository import layout
+from kdna.repository import holds, layout
 from kdna.repository.cache import Cache
 from kdna.repository.reader import PARALLEL, Reader
 from kdna.repository.records import missing, open_record, read_object
@@ -54,6 +53,7 @@ class Repository:
         self.cache = cache
         self.clock = clock
         self.tags = Tags(storage, seal, cache)
+        self.holds = holds.Holds(storage, seal)
 
     @property
     def id(self) -> str:
@@ -78,7 +78,11 @@ class Repository:
 
     def snapshots(self) -> list[str]:
         """The id of every backup that exists, in no order."""
-        return [sid for entry in self.storage.list(layout.SNAPSHOTS) if (sid := layout.snapshot_of(entry.name))]
+        return list(self.backups())
+
+    def backups(self) -> dict[str, bool]:
+        """Every backup that exists, by id, and whether it is held."""
+        return holds.existing(self.storage, self.holds)
 
     def manifests(self, sids: Iterable[str]) -> Iterator[ManifestRecord]:
         """The record of each backup, or why it can't be had; mirrored, so each is fetched once."""
@@ -105,13 +109,17 @@ class Repository:
         return ManifestRecord(sid, payload, None)
 
     def forget(self, sid: str) -> None:
-        """Make a backup not exist any more, in one step; its data stays until a prune. Raises `NoSuchBackup`."""
-        try:
-            self.storage.rename(layout.snapshot(sid), layout.forgotten(sid))
-        except Missing:
-            raise NoSuchBackup(f"there is no backup {sid[:12]} any more") from None
-        self.storage.sync()
-        self.cache.drop(layout.manifest(sid))
+        """Make a backup not exist any more, in one step; a prune frees what it held. Raises `NoSuchBackup`, `Held`."""
+        for error in self.forget_all([sid]).values():
+            raise error
+
+    def forget_all(self, sids: Iterable[str]) -> dict[str, RepositoryError]:
+        """The same for many, one after another; for each that still exists, or did not before, the reason."""
+        wanted = list(sids)
+        kept = holds.forget(self.storage, self.holds, wanted)
+        for sid in set(wanted) - kept.keys():
+            self.cache.drop(layout.manifest(sid))
+        return kept
 
     def close(self) -> None:
         """Let go of the storage."""
