@@ -52,6 +52,9 @@ class Reader:
         self._frames: OrderedDict[tuple[bytes, int], bytes] = OrderedDict()
         self._openers: OrderedDict[bytes, ObjectReader] = OrderedDict()
         self._misses: dict[bytes, int] = {}
+        # (pack, number, offset) of frames that cannot be opened, and why: each may hold thousands of blobs that are
+        # asked for one by one, and none of them is worth fetching it again.
+        self.broken: dict[tuple[bytes, int, int], str] = {}
         self._lock = threading.RLock()
 
     # the view
@@ -189,9 +192,17 @@ class Reader:
             if key in self._frames:
                 self._frames.move_to_end(key)
                 return self._frames[key]
+        place = (location.pack, location.number, location.offset)
+        if place in self.broken:
+            raise Damaged(self.broken[place])
         raw = self._mirrored(location) if location.tree else None
         if raw is None:
-            raw = self.open_frame(location, self._sealed_frame(location))
+            sealed = self._sealed_frame(location)
+            try:
+                raw = self.open_frame(location, sealed)
+            except Damaged as error:
+                self.broken[place] = str(error)
+                raise
         with self._lock:
             self._frames[key] = raw
             while len(self._frames) > _FRAMES_KEPT:
