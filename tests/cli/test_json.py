@@ -9,6 +9,8 @@ from typing import Any
 
 from program import done, finish, run, start
 
+from sshd import Server
+
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "json.md").read_text(encoding="utf-8")
 
 
@@ -44,6 +46,19 @@ def test_servers(home: Path, tmp_path: Path) -> None:
     same("kdna server list", done("server", "list", "--json").answer)
     same("kdna server status", done("server", "status", "nas", "--json").answer)
     same("kdna server update", done("server", "delete", "-a", "nas", "--json").answer)
+
+
+def test_imported_servers(sshd: Server) -> None:
+    entry = f"HostName {sshd.host}\n  Port {sshd.port}\n  User {sshd.user}\n"
+    config = sshd.home / ".ssh" / "config"
+    config.write_text(f"Host nas office\n  {entry}Host old\n  HostName old.invalid\n")
+    try:
+        done("server", "ssh_import", "--host", "nas", "-r", "x")
+        outcome = run("server", "ssh_import", "--all", "-r", "x", "--json")
+    finally:
+        config.unlink()
+    assert outcome.code == 1
+    same("kdna server ssh_import", outcome.answer)
 
 
 def test_backups(docs: Path, nas: Path, tmp_path: Path) -> None:

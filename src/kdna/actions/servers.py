@@ -54,7 +54,7 @@ def add_server(caller: Caller, new: NewServer, check: bool = True) -> Added:
     document = load(caller.home)
     server = _complete(new, document)
     document.add_server(server)  # in memory: an id that is taken is said before any connection is tried
-    link, backups = _try(caller, server) if check else (None, None)
+    link, backups = try_server(caller, server) if check else (None, None)
     with edit(caller.home) as document:
         if new.id is None:
             server = replace(server, id=document.next_server_id())
@@ -175,7 +175,7 @@ def _key_file(path: str) -> str:
     return whole
 
 
-def _try(caller: Caller, server: Server) -> tuple[Link, int | None]:
+def try_server(caller: Caller, server: Server) -> tuple[Link, int | None]:
     """Connect and look at what is there. Raises what stands in the way."""
     _refuse_unwritable(server)
     with connected(caller, server) as place:

@@ -69,18 +69,25 @@ class Group(click.Group):
         return sorted([*super().list_commands(ctx), *self._more])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """A command, loaded now where it has a module of its own."""
-        if cmd_name in self._more:
-            command: click.Command = importlib.import_module(f"kdna.cli.{self._more[cmd_name]}").command
+        """A command, loaded now where it has a module of its own; - and _ in its name are the same."""
+        name = self._spelling(ctx, cmd_name)
+        if name in self._more:
+            command: click.Command = importlib.import_module(f"kdna.cli.{self._more[name]}").command
             return command
-        return super().get_command(ctx, cmd_name)
+        return super().get_command(ctx, name)
+
+    def _spelling(self, ctx: click.Context, name: str) -> str:
+        """A name as `list_commands` has it, if it is one of those."""
+        names = (known for known in self.list_commands(ctx) if known.replace("_", "-") == name.replace("_", "-"))
+        return next(names, name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The command that is meant."""
         names = self.list_commands(ctx)
-        if args and args[0] not in names and not args[0].startswith("-"):
+        wrong = args and self._spelling(ctx, args[0]) not in names and not args[0].startswith("-")
+        if wrong and not ctx.resilient_parsing:  # as when a shell completes a line
             raise click.UsageError(f"there is no command '{args[0]}' here: there are {', '.join(names)}", ctx)
         return super().resolve_command(ctx, args)
 

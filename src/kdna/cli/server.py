@@ -15,13 +15,14 @@ from kdna.cli.work import work
 
 if TYPE_CHECKING:
     from kdna.actions.catalog import Problem
+    from kdna.actions.servers import Added
     from kdna.actions.status import Status
     from kdna.config.records import Server
 
 ADDRESS_HELP = "user@host, a host of your ssh config, ssh://user@host:port, file:///folder, or local."
 
 
-@click.group(cls=Group)
+@click.group(cls=Group, more={"ssh_import": "ssh_import"})
 def group() -> None:
     """The places that backups go to."""
 
@@ -69,12 +70,9 @@ def add(settings: Settings, /, no_check: bool, accept_new_host_key: bool, **chos
     with work(settings, None, accept_new_host_key) as doing:
         added = add_server(doing.caller, NewServer(**chosen), check=not no_check)
     if settings.json:
-        say_json({**as_dict(added.server), "backups": added.backups, "checked": added.link is not None})
+        say_json(added_as_dict(added))
     elif not settings.quiet:
-        kind = "" if added.server.encrypted else "; its backups will NOT be encrypted"
-        there = f"; {plural(added.backups, 'backup')} there already" if added.backups else ""
-        tried = "added" if added.link else "added without trying the connection"
-        say(f"Server {added.server.alias} (id {added.server.id}) was {tried}{there}{kind}")
+        say_added(added, "added")
 
 
 @group.command()
@@ -170,6 +168,19 @@ def as_dict(server: Server) -> dict[str, Any]:
     """A server in JSON."""
     names = ("id", "alias", "address", "path", "port", "encrypted", "key_file", "ssh_config")
     return {name: getattr(server, name) for name in names}
+
+
+def added_as_dict(added: Added) -> dict[str, Any]:
+    """A new server in JSON."""
+    return {**as_dict(added.server), "backups": added.backups, "checked": added.link is not None}
+
+
+def say_added(added: Added, how: str) -> None:
+    """Tell of a new server."""
+    kind = "" if added.server.encrypted else "; its backups will NOT be encrypted"
+    there = f"; {plural(added.backups, 'backup')} there already" if added.backups else ""
+    tried = how if added.link else f"{how} without trying the connection"
+    say(f"Server {added.server.alias} (id {added.server.id}) was {tried}{there}{kind}")
 
 
 def problem_as_dict(problem: Problem) -> dict[str, Any]:

@@ -51,15 +51,20 @@ def passphrase(what: str) -> str:
     return answer
 
 
+def ask_line(question: str) -> str:
+    """A line typed in answer to a question. Raises `Declined` at the end of the input."""
+    click.echo(f"{visible(question)} ", nl=False, err=True)
+    answer = _line()
+    if not answer:
+        tell("")
+        raise Declined("the question was not answered")
+    return answer.rstrip("\r\n")
+
+
 def _ask(question: str) -> bool:
     """Yes or no; an empty line means no. Raises `Declined` at the end of the input."""
     while True:
-        click.echo(f"{visible(question)} [y/N] ", nl=False, err=True)
-        answer = _line()
-        if not answer:
-            tell("")
-            raise Declined("the question was not answered")
-        word = answer.strip().lower()
+        word = ask_line(f"{question} [y/N]").strip().lower()
         if word in _YES or word in _NO:
             return word in _YES
         tell("Please answer y or n.")

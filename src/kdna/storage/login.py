@@ -18,6 +18,7 @@ from kdna.errors import (
     HostKeyUnknown,
     LoginRefused,
     NoSftp,
+    SshConfigError,
     StorageError,
     Unreachable,
     UsageError,
@@ -26,6 +27,7 @@ from kdna.storage.address import Address, parse_address
 from kdna.storage.keys import Offer, gather_keys
 from kdna.storage.known_hosts import SSH_PORT, KnownHosts, host_pattern
 from kdna.storage.link import Link, close_all
+from kdna.storage.ssh_config import read_options
 
 _MOST_JUMPS = 8
 # AES-GCM runs in hardware nearly everywhere; the others follow for servers that lack it.
@@ -160,18 +162,9 @@ async def _connect(
 def _read_config(address: Address) -> asyncssh.SSHClientConnectionOptions:
     """What ~/.ssh/config says of a host, together with what the address says."""
     try:
-        return asyncssh.SSHClientConnectionOptions(
-            config=(),  # which means the user's own file
-            host=address.host,
-            port=address.port or (),
-            username=address.user or (),
-            client_keys=None,
-            known_hosts=None,
-            x509_trusted_certs=None,
-            gss_host=None,
-        )
-    except (ValueError, OSError) as error:
-        raise Unreachable(f"~/.ssh/config: {error}", "Correct the ssh config: 'ssh -G HOST' checks it.") from error
+        return read_options(address)
+    except SshConfigError as error:
+        raise Unreachable(str(error), error.hint) from error
 
 
 def _known_hosts(options: asyncssh.SSHClientConnectionOptions) -> KnownHosts:
