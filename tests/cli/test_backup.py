@@ -551,12 +551,19 @@ def test_a_repository_of_a_later_version(nas: Path, docs: Path, first: str) -> N
 
 def test_a_damaged_repository_record(nas: Path, docs: Path, first: str) -> None:
     record = nas / "kdna" / "encrypted" / "repository"
-    record.chmod(0o600)
+    spare = record.with_name("repository.2")
+    for path in (record, spare):
+        path.chmod(0o600)
     record.write_bytes(record.read_bytes()[:-1])
-    outcome = run("backup", "add", "papers", docs, "t")
+    outcome = done("backup", "add", "papers", docs, "t")
+    assert "'repository'" in outcome.err
+    assert "spare copy was used" in outcome.err
+    spare.write_bytes(record.read_bytes())
+    outcome = run("backup", "add", "papers", docs, "u")
     assert outcome.code == 1
     assert "damaged" in outcome.error
     record.unlink()
+    spare.unlink()
     outcome = run("backup", "add", "papers", docs, "t")
     assert outcome.code == 1
     assert "'repository' is missing" in outcome.error

@@ -28,8 +28,6 @@ from kdna.repository.opening import open_repository
 from kdna.repository.pack import read_table
 from kdna.repository.records import open_record
 from kdna.seal.envelope import Kind
-from kdna.seal.record import authenticate, decode_record
-from kdna.seal.slots import open_key_file, slot_name
 from kdna.snapshot.manifest import decode_manifest
 from kdna.snapshot.restore import RestoreOptions, restore
 from kdna.snapshot.walk import find_node
@@ -343,24 +341,13 @@ def test_every_bit_of_the_record_of_a_repository_and_of_a_key_slot_counts(world)
         for bit in range(len(data) * 8):
             medium = Medium()
             for other in (*world.objects("repository"), *world.objects("keys")):
-                medium.objects[other] = world.medium.objects[other]
+                if other.removesuffix(".2") != name.removesuffix(".2"):  # its other copy would do
+                    medium.objects[other] = world.medium.objects[other]
             changed = bytearray(data)
             changed[bit // 8] ^= 1 << bit % 8
             medium.objects[name] = bytes(changed)
             with pytest.raises(KdnaError):
-                open_front(medium, world.secret)
-
-
-def open_front(medium: Medium, secret: bytes | None) -> None:
-    """What opening does before it makes keys of what it found, which takes long when it is done ten thousand times."""
-    record = decode_record(medium.objects[layout.RECORD])
-    if secret is None:
-        authenticate(record, open_repository(MemoryStorage(medium), None, Path("none")).seal)
-        return
-    open_key_file(
-        medium.objects[layout.key_slot(slot_name(secret, record.repository_id))], record.repository_id, secret
-    )
-    raise KdnaError("the record's own bits are found by its checksum")
+                open_repository(MemoryStorage(medium), world.secret, world.nowhere)
 
 
 def test_every_bit_of_a_packs_table_counts(world):

@@ -13,18 +13,28 @@ from kdna.errors import (
     Damaged,
     Denied,
     ForeignFolder,
+    Full,
     KdnaError,
     NewerFormat,
     NoRepository,
     NoSuchBackup,
+    StorageError,
     WrongKey,
 )
 from kdna.repository import layout
 from kdna.repository.opening import create_repository, open_repository
+from kdna.seal import document
+from kdna.seal.encrypted import Encrypted
 from kdna.seal.record import decode_record, encode_record
 from kdna.storage.memory import ClientGone, Fault, Medium, MemoryStorage
 
 OTHER = bytes(range(100, 132))
+
+
+def damage_both(medium, name, content):
+    """Put other bytes under a name and that of its spare."""
+    medium.damage(name, content)
+    medium.damage(layout.spare(name), content)
 
 
 @pytest.fixture(params=SECRETS, ids=KINDS)
@@ -44,7 +54,11 @@ def test_a_new_repository_opens_and_is_empty(medium, tmp_path, secret):
     assert opened.encrypted is (secret is not None)
     assert opened.snapshots() == []
     assert layout.RECORD in medium.objects
-    assert len(names(medium, layout.KEYS)) == (secret is not None)
+    assert medium.objects[layout.spare(layout.RECORD)] == medium.objects[layout.RECORD]
+    slots = {layout.slot_of(name) for name in names(medium, layout.KEYS)}
+    assert len(slots) == (secret is not None)
+    assert all(medium.objects[layout.spare(slot)] == medium.objects[slot] for slot in slots)
+    assert made.notices == opened.notices == []
 
 
 def test_no_two_repositories_are_alike(tmp_path):
@@ -165,6 +179,7 @@ def test_a_record_of_something_else_is_not_ours(medium, tmp_path, secret):
 def test_backups_without_their_record_are_not_taken_for_an_empty_place(medium, tmp_path, secret):
     stock(client(medium, tmp_path, secret), [b"data"])
     record = medium.objects.pop(layout.RECORD)
+    del medium.objects[layout.spare(layout.RECORD)]
     before = dict(medium.objects)
     for attempt in (create_repository, open_repository):
         with pytest.raises(Damaged, match=r"holds backups, and its file 'repository' is missing") as raised:
@@ -178,7 +193,7 @@ def test_backups_without_their_record_are_not_taken_for_an_empty_place(medium, t
 @pytest.mark.parametrize("content", [b"", b"KDN", b"\0" * 200])
 def test_a_record_that_is_not_one_any_more_is_called_damaged_where_there_are_backups(medium, tmp_path, secret, content):
     stock(client(medium, tmp_path, secret), [b"data"])
-    medium.damage(layout.RECORD, content)
+    damage_both(medium, layout.RECORD, content)
     for attempt in (create_repository, open_repository):
         with pytest.raises(Damaged, match="'repository' is damaged"):
             attempt(MemoryStorage(medium), secret, tmp_path)
@@ -200,7 +215,7 @@ def test_a_plain_repository_in_the_place_of_an_encrypted_one_is_refused(medium, 
 
 def test_a_repository_that_needs_more_than_this_kdna_knows_is_refused(medium, tmp_path, secret):
     repository = client(medium, tmp_path, secret)
-    medium.damage(layout.RECORD, encode_record(repository.seal, ["time-travel"]))
+    medium.damage(layout.RECORD, encode_record(repository.seal, ["time-travel"]))  # its spare is older, and no way out
     with pytest.raises(NewerFormat, match="time-travel"):
         open_repository(MemoryStorage(medium), secret, tmp_path)
 
@@ -209,23 +224,149 @@ def test_a_record_with_another_repositorys_key_in_it_is_refused(medium, tmp_path
     client(medium, tmp_path)
     other = Medium()
     client(other, tmp_path)
-    medium.damage(layout.RECORD, other.objects[layout.RECORD])
-    with pytest.raises(KdnaError):
+    damage_both(medium, layout.RECORD, other.objects[layout.RECORD])
+    with pytest.raises(WrongKey):
         open_repository(MemoryStorage(medium), SECRET, tmp_path)
 
 
 def test_a_damaged_slot_is_named(medium, tmp_path):
     client(medium, tmp_path)
-    (slot,) = names(medium, layout.KEYS)
-    medium.damage(slot, medium.objects[slot][:-1])
+    slot = min(names(medium, layout.KEYS))
+    damage_both(medium, slot, medium.objects[slot][:-1])
     with pytest.raises(Damaged, match=slot):
         open_repository(MemoryStorage(medium), SECRET, tmp_path)
 
 
 def test_a_record_that_may_not_be_read_is_not_called_damaged(medium, tmp_path, secret):
     client(medium, tmp_path, secret)
+    faults = [Fault(at, "before", Denied("no")) for at in (1, 2)]
     with pytest.raises(Denied):
-        open_repository(MemoryStorage(medium, [Fault(1, "before", Denied("no"))]), secret, tmp_path)
+        open_repository(MemoryStorage(medium, faults), secret, tmp_path)
+
+
+# spare copies
+
+
+def flipped(data, bit):
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def precious(medium):
+    """The names of what has a spare."""
+    return [layout.RECORD, *(name for name in names(medium, layout.KEYS) if not name.endswith(".2"))]
+
+
+@pytest.mark.parametrize("copy", ["first", "spare"])
+@pytest.mark.parametrize("part", range(8))
+def test_every_bit_of_either_copy_may_be_wrong(medium, tmp_path, secret, copy, part):
+    ident = client(medium, tmp_path, secret).id
+    for first in precious(medium):
+        name = first if copy == "first" else layout.spare(first)
+        good = medium.objects[name]
+        for bit in range(part, 8 * len(good), 8):
+            medium.damage(name, flipped(good, bit))
+            opened = open_repository(MemoryStorage(medium), secret, tmp_path)
+            assert opened.id == ident
+            assert [first in notice and "damaged" in notice for notice in opened.notices] == [True] * (copy == "first")
+        medium.damage(name, good)
+
+
+@pytest.mark.parametrize("name", range(2))
+def test_where_both_copies_are_wrong_it_is_damaged_and_nothing_else(medium, tmp_path, secret, name):
+    client(medium, tmp_path, secret)
+    first = precious(medium)[min(name, len(precious(medium)) - 1)]
+    good = medium.objects[first]
+    for bit in range(0, 8 * len(good), 7):
+        if first == layout.RECORD and bit < 32:  # then it does not begin like one of ours
+            continue
+        medium.damage(first, flipped(good, bit))
+        medium.damage(layout.spare(first), flipped(good, len(good) * 8 - 1 - bit))
+        with pytest.raises(Damaged):
+            open_repository(MemoryStorage(medium), secret, tmp_path)
+
+
+@pytest.mark.parametrize("first", ["missing", "cut", "unreadable"])
+def test_a_first_copy_that_is_gone_or_cannot_be_had_is_said_and_left_as_it_is(medium, tmp_path, secret, first):
+    repository = client(medium, tmp_path, secret)
+    stored = stock(repository, [b"data"])
+    for name in precious(medium):
+        world = medium.copy()
+        storage = MemoryStorage(world)
+        if first == "missing":
+            del world.objects[name]
+        elif first == "cut":
+            world.damage(name, medium.objects[name][:-1])
+        else:
+            storage = MemoryStorage(world, [Fault(1 + (name != layout.RECORD), "before", StorageError("I/O error"))])
+        before = dict(world.objects)
+        opened = open_repository(storage, secret, tmp_path / "new")
+        assert opened.snapshots() == [stored.sid]
+        (notice,) = opened.notices
+        assert name in notice
+        assert ("missing" in notice) == (first == "missing")
+        opened.keep_spares()
+        assert world.objects == before, "nothing is healed unasked"
+        assert create_repository(MemoryStorage(world), secret, tmp_path).id == repository.id
+
+
+def test_an_ordinary_opening_asks_for_as_little_as_ever(medium, tmp_path, secret):
+    client(medium, tmp_path, secret)
+    storage = MemoryStorage(medium)
+    open_repository(storage, secret, tmp_path)
+    assert [operation.verb for operation in storage.operations] == ["read"] * (1 + (secret is not None))
+
+
+def test_a_repository_without_spares_gets_them_once_from_whoever_writes(medium, tmp_path, secret):
+    client(medium, tmp_path, secret)
+    for name in precious(medium):
+        del medium.objects[layout.spare(name)]
+    client(medium, tmp_path / "reads only", secret)
+    assert not any(name.endswith(".2") for name in medium.objects)
+    for machine in ("a", "b"):
+        storage = MemoryStorage(medium)
+        for round_ in range(2):
+            repository = open_repository(storage, secret, tmp_path / machine)
+            before = len(storage.operations)
+            repository.keep_spares()
+            assert (len(storage.operations) > before) == (round_ == 0)
+        assert all(medium.objects[layout.spare(name)] == medium.objects[name] for name in precious(medium))
+
+
+def test_a_server_that_takes_no_spares_is_no_obstacle(medium, tmp_path, secret):
+    client(medium, tmp_path, secret)
+    del medium.objects[layout.spare(layout.RECORD)]
+    opening = len(precious(medium))
+    for error in (Denied("no"), Full("full")):
+        storage = MemoryStorage(medium, [Fault(at, "before", error) for at in range(opening + 1, 20)])
+        open_repository(storage, secret, tmp_path / "b").keep_spares()
+    assert layout.spare(layout.RECORD) not in medium.objects
+
+
+@pytest.mark.parametrize("what", ["record", "slot"])
+def test_a_spare_is_judged_as_the_first_is(medium, tmp_path, what):
+    """Both forged by somebody who can make checksums fit: the spare is no way around authentication."""
+    repository = client(medium, tmp_path)
+    assert isinstance(repository.seal, Encrypted)
+    if what == "record":
+        signed = document.decode(document.Magic.RECORD, medium.objects[layout.RECORD], 9999, "record")
+        name, forged = layout.RECORD, document.encode(document.Magic.RECORD, flipped(signed, 8 * len(signed) - 1))
+    else:
+        name = next(name for name in precious(medium) if name != layout.RECORD)
+        body = document.decode(document.Magic.SLOT, medium.objects[name], 9999, "slot")
+        forged = document.encode(document.Magic.SLOT, flipped(body, 8 * len(body) - 1))
+    medium.damage(layout.spare(name), forged)
+    medium.damage(name, b"KDNA broken")
+    with pytest.raises(Damaged):
+        open_repository(MemoryStorage(medium), SECRET, tmp_path)
+
+
+def test_a_later_format_is_no_damage_that_a_spare_would_mend(medium, tmp_path, secret):
+    repository = client(medium, tmp_path, secret)
+    medium.damage(layout.RECORD, encode_record(repository.seal, ["later"]))
+    with pytest.raises(NewerFormat):
+        open_repository(MemoryStorage(medium), secret, tmp_path)
 
 
 # what exists

@@ -20,3 +20,4 @@ class Caller:
     sink: Sink = field(default_factory=Silent)
     trust: AskHostKey | None = None
     passphrase: AskPassphrase | None = None
+    new_passphrase: AskPassphrase | None = None  # asks twice

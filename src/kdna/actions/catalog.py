@@ -9,16 +9,25 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
 from kdna.actions.caller import Caller
-from kdna.actions.keys import user_secret
+from kdna.actions.keys import access_key
 from kdna.actions.naming import Reference, find
 from kdna.actions.places import Place, connect
 from kdna.config.document import Document
 from kdna.config.file import load
 from kdna.config.records import Server, built_in
 from kdna.config.values import parse_boolean
-from kdna.errors import Damaged, HostKeyUnknown, KdnaError, NoRepository, NoSuchBackup, RepositoryError
+from kdna.errors import (
+    Damaged,
+    HostKeyUnknown,
+    KdnaError,
+    NoRepository,
+    NoSuchBackup,
+    RepositoryError,
+    WrongKey,
+)
 from kdna.repository.opening import Repository
 from kdna.repository.tags import by_snapshot
+from kdna.seal.keys import AccessKey
 from kdna.snapshot.manifest import Manifest, decode_manifest
 
 ENCRYPTED_KEY = "encrypted"  # of [defaults]
@@ -154,14 +163,14 @@ def encrypts_by_default(document: Document) -> bool:
 
 def _look(caller: Caller, servers: Sequence[Server], stack: ExitStack) -> Listing:
     """What lies on these servers, looked at side by side; connections end with the stack."""
-    secret = user_secret(caller)
+    key = access_key(caller)
     listing = Listing()
     unknown: list[Server] = []
 
     def visit(server: Server, ask: bool) -> Listing:
         place = connect(caller, server, caller.trust if ask else None)
         stack.callback(place.close)
-        return look_at(place, secret)
+        return look_at(place, key)
 
     with ThreadPoolExecutor(_AT_ONCE, "kdna-look") as pool:
         looks = [(server, pool.submit(visit, server, False)) for server in servers]
@@ -188,12 +197,17 @@ def _join(listing: Listing, found: Listing) -> None:
     listing.problems += found.problems
 
 
-def look_at(place: Place, secret: bytes | None) -> Listing:
+def look_at(place: Place, key: AccessKey | None) -> Listing:
     """Every backup at one place, as far as its repositories can be opened. Raises `StorageError`."""
     listing = Listing()
     for encrypted in (True, False):
         try:
-            _read_all(place.server, place.repository(encrypted, secret), listing)
+            repository = place.repository(encrypted, key)
+            if not repository.seal.can_read:
+                raise WrongKey(
+                    "a put key adds backups, and can neither list nor read them", "Use your full key for this."
+                )
+            _read_all(place.server, repository, listing)
         except NoRepository:
             continue
         except RepositoryError as error:

@@ -13,10 +13,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from kdna.actions.caller import AskHostKey, Caller
-from kdna.actions.keys import ensure_user_secret
+from kdna.actions.keys import ensure_key
 from kdna.config.records import Server
 from kdna.errors import Denied, Exists, HostKeyUnknown, NoRepository, Unreachable, Unsupported
 from kdna.repository.opening import Repository, create_repository, open_repository
+from kdna.seal.keys import AccessKey
 from kdna.storage.address import Address, parse_address
 from kdna.storage.base import Space, Storage
 from kdna.storage.local import LocalStorage
@@ -62,19 +63,28 @@ class Place:
         self._below = below
         self._caller = caller
 
-    def repository(self, encrypted: bool, secret: bytes | None) -> Repository:
+    def repository(self, encrypted: bool, key: AccessKey | None) -> Repository:
         """One of the two. Raises `NoRepository` and other `RepositoryError`s, `StorageError`."""
-        storage = self._below(ENCRYPTED if encrypted else PLAIN)
+        storage = self.storage(encrypted)
         try:
-            return open_repository(storage, secret if encrypted else None, self._caller.home.cache)
+            repository = open_repository(storage, key if encrypted else None, self._caller.home.cache)
         except NoRepository:
             raise NoRepository(f"there are no backups on {self.server.alias} yet") from None
+        for notice in repository.notices:
+            self._caller.sink.notice(notice)
+        return repository
 
-    def create(self) -> Repository:
+    def storage(self, encrypted: bool) -> Storage:
+        """Where one of the two lies, or would."""
+        return self._below(ENCRYPTED if encrypted else PLAIN)
+
+    def create(self, key: AccessKey | None = None) -> Repository:
         """The repository that new backups go to, made now; with it the key, where there is none yet."""
-        storage = self._below(ENCRYPTED if self.server.encrypted else PLAIN)
-        secret = ensure_user_secret(self._caller) if self.server.encrypted else None
-        repository = create_repository(storage, secret, self._caller.home.cache)
+        if not self.server.encrypted:
+            key = None
+        elif key is None:
+            key = ensure_key(self._caller)
+        repository = create_repository(self.storage(self.server.encrypted), key, self._caller.home.cache)
         with suppress(Exists, Denied):  # a server may forbid all but the folders it was told of
             self._base.create(_README_NAME, [_README.encode("ascii")])
         return repository

@@ -13,7 +13,7 @@ from kdna import __version__
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import local_server
 from kdna.actions.identity import host_name, turn, user_name
-from kdna.actions.keys import user_secret
+from kdna.actions.keys import access_key
 from kdna.actions.naming import check_project, check_tag
 from kdna.actions.places import FOLDER, Place, connected
 from kdna.clock import SYSTEM, utc
@@ -134,16 +134,19 @@ class _Job:
     def repository(self, place: Place) -> Iterator[Repository]:
         """The repository to save into, made when it is missing; for a dry run an empty one that goes away again."""
         with ExitStack() as stack:
+            key = access_key(self._caller) if self._server.encrypted else None
             try:
-                repository = place.repository(self._server.encrypted, user_secret(self._caller))
+                repository = place.repository(self._server.encrypted, key)
             except NoRepository:
                 if self._request.dry_run:
                     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kdna-"))
                     repository = create_repository(LocalStorage(folder), None, Path(folder) / "cache")
                 else:
-                    repository = place.create()
+                    repository = place.create(key)
                     if self._server.path == str(self._caller.home.repository):
                         self._caller.sink.notice(_LOCAL_WARNING.format(folder=self._server.path))
+            if not self._request.dry_run:
+                repository.keep_spares()
             # only now are all of these folders there
             self._options = replace(self._options, skip=_own_folders(self._caller, self._server))
             yield repository

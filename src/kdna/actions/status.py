@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import Backup, Listing, local_server, look_at
-from kdna.actions.keys import user_secret
+from kdna.actions.keys import access_key
 from kdna.actions.places import Link, Place, connected
 from kdna.config.file import load
 from kdna.config.records import AutoBackup, Server
@@ -50,7 +50,7 @@ def server_status(caller: Caller, name: str) -> Status:
 
 
 def _ask(caller: Caller, place: Place, schedules: list[AutoBackup]) -> Status:
-    listing = look_at(place, user_secret(caller))
+    listing = look_at(place, access_key(caller))
     listing.backups.sort(key=lambda backup: backup.manifest.began)
     return Status(
         place.server,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from kdna.cli import terminal
 from kdna.cli.options import Settings
 from kdna.cli.progress import Report, report
+from kdna.errors import Declined
 from kdna.progress import Counts
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def work(settings: Settings, counts: Counts | None = None, accept_new_host_key: 
 
     with report(settings, counts) as shown:
         home = Home.locate()
-        yield Work(Caller(home, shown, _trust(shown, accept_new_host_key), _passphrase(shown)), shown)
+        trust, ask = _trust(shown, accept_new_host_key), _passphrase(shown)
+        yield Work(Caller(home, shown, trust, ask, _twice(ask)), shown)
 
 
 def _trust(shown: Report, accept: bool) -> Callable[[str, int, str, str], bool] | None:
@@ -66,3 +68,15 @@ def _passphrase(shown: Report) -> Callable[[str], str]:
             return terminal.passphrase(what)
 
     return ask
+
+
+def _twice(ask: Callable[[str], str]) -> Callable[[str], str]:
+    """What asks for a new passphrase."""
+
+    def ask_twice(what: str) -> str:
+        first = ask(what)
+        if ask(f"{what}, again") != first:
+            raise Declined("the two passphrases differ", "Nothing was changed.")
+        return first
+
+    return ask_twice

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -12,8 +12,10 @@ from typing import NamedTuple
 from kdna.clock import SYSTEM, Clock
 from kdna.errors import (
     Damaged,
+    Denied,
     Exists,
     ForeignFolder,
+    Full,
     KdnaError,
     Missing,
     NoRepository,
@@ -23,6 +25,7 @@ from kdna.errors import (
 from kdna.progress import Counts
 from kdna.repository import holds, layout
 from kdna.repository.cache import Cache
+from kdna.repository.copies import Copies
 from kdna.repository.reader import PARALLEL, Reader
 from kdna.repository.records import missing, open_record, read_object
 from kdna.repository.session import Session
@@ -30,10 +33,13 @@ from kdna.repository.tags import Tags
 from kdna.seal import slots
 from kdna.seal.encrypted import Encrypted
 from kdna.seal.envelope import Kind, Seal, Suite
-from kdna.seal.keys import derive
+from kdna.seal.keys import AccessKey, PutKeys, derive
 from kdna.seal.plain import Plain
 from kdna.seal.record import Record, authenticate, decode_record, encode_record
 from kdna.storage.base import Storage
+
+_BEGINNING = b"KDNA"  # of a record
+_SPARED = "spares-made"  # in the cache
 
 
 class ManifestRecord(NamedTuple):
@@ -45,9 +51,16 @@ class ManifestRecord(NamedTuple):
 
 
 class Repository:
-    """An open repository. `close` lets go of the storage."""
+    """An open repository. `close` lets go of the storage.
 
-    def __init__(self, storage: Storage, seal: Seal, cache: Cache, clock: Clock = SYSTEM) -> None:
+    `notices` are what the user should know of how it was opened.
+    """
+
+    def __init__(
+        self, storage: Storage, seal: Seal, cache: Cache, clock: Clock = SYSTEM, copies: Copies | None = None
+    ) -> None:
+        self.notices = copies.notices if copies else []
+        self._whole = copies.whole if copies else {}
         self.storage = storage
         self.seal = seal
         self.cache = cache
@@ -121,43 +134,81 @@ class Repository:
             self.cache.drop(layout.manifest(sid))
         return kept
 
+    def keep_spares(self) -> None:
+        """Make the spare copies that a repository of an earlier KDNA lacks, and remember here that they are there.
+
+        So it costs a few requests once for each client, and none afterwards. What was itself damaged is not copied.
+        """
+        if not self.seal.can_read or self.cache.get(_SPARED) is not None:
+            return
+        try:
+            for name, data in self._whole.items():
+                _make_spare(self.storage, name, data)
+        except (Denied, Full):  # a server that takes no more than it must; the backup goes on and says so if it can't
+            return
+        self.cache.put(_SPARED, [b"1\n"])
+
     def close(self) -> None:
         """Let go of the storage."""
         self.storage.close()
 
 
-def create_repository(
-    storage: Storage, user_secret: bytes | None, cache_root: Path, clock: Clock = SYSTEM
-) -> Repository:
-    """A new repository, encrypted for the holder of `user_secret`, or plain without one.
+def create_repository(storage: Storage, key: AccessKey | None, cache_root: Path, clock: Clock = SYSTEM) -> Repository:
+    """A new repository, encrypted for the holder of a key file's secret, or plain without one.
 
-    The record comes last and makes it exist: what an interrupted creation leaves is not a repository, and a second try
+    The record makes it exist: what an interrupted creation leaves before that is not a repository, and a second try
     makes another. When somebody else was quicker, theirs is opened. Raises what `open_repository` does.
     """
-    with contextlib.suppress(NoRepository):
-        return open_repository(storage, user_secret, cache_root, clock)
+    try:
+        return open_repository(storage, key, cache_root, clock)
+    except NoRepository:
+        if isinstance(key, PutKeys):
+            raise WrongKey(
+                f"the backups that this put key was made for are not in {storage.location}",
+                "A put key makes no repository: check the server's folder, or make one with the full key.",
+            ) from None
     ident = os.urandom(16)
     seal: Seal
-    if user_secret is None:
+    if key is None:
         seal = Plain(ident)
     else:
         secret = os.urandom(32)
         seal = Encrypted(derive(secret, ident))
-        slot = slots.add_key_file(secret, ident, user_secret)
-        storage.create(layout.key_slot(slot.name), [slot.data])
+        slot = slots.add_key_file(secret, ident, key)
+        create_slot(storage, slot)
     storage.sync()
+    record = encode_record(seal)
     try:
-        storage.create(layout.RECORD, [encode_record(seal)])
+        storage.create(layout.RECORD, [record])
     except Exists:
-        return open_repository(storage, user_secret, cache_root, clock)
+        return open_repository(storage, key, cache_root, clock)
+    _make_spare(storage, layout.RECORD, record)
     storage.sync()
     return Repository(storage, seal, Cache(cache_root / ident.hex()), clock)
+
+
+def create_slot(storage: Storage, slot: slots.Slot) -> None:
+    """Store a key slot and its spare copy. Raises `StorageError`; `Exists` when there is one of that name."""
+    name = layout.key_slot(slot.name)
+    storage.create(name, [slot.data])
+    _make_spare(storage, name, slot.data)
+
+
+def _make_spare(storage: Storage, name: str, data: bytes) -> None:
+    """Store the spare copy of an object, unless there is one."""
+    spare = layout.spare(name)
+    try:
+        storage.size(spare)
+    except Missing:
+        with contextlib.suppress(Exists):  # another client was quicker
+            storage.create(spare, [data])
 
 
 def _refuse_foreign(storage: Storage) -> None:
     """Raise `ForeignFolder`, or `Damaged`, unless the place is empty, a repository, or what a creation left."""
     names = [entry.name for entry in storage.list("")]
-    if layout.RECORD in names:  # somebody has made one since
+    ours = (layout.RECORD, layout.spare(layout.RECORD))
+    if any(name in names for name in ours):  # somebody has made one since
         return
     if _is_used(names):
         raise _record_lost(storage, "missing")
@@ -174,39 +225,55 @@ def _is_used(names: Iterable[str]) -> bool:
 
 def _record_lost(storage: Storage, how: str) -> Damaged:
     return Damaged(
-        f"{storage.location} holds backups, and its file '{layout.RECORD}' is {how}",
+        f"{storage.location} holds backups, and its file '{layout.RECORD}' is {how}, its spare copy too",
         "Put that file back, from a copy of the folder; nothing was changed.",
     )
 
 
-def open_repository(storage: Storage, user_secret: bytes | None, cache_root: Path, clock: Clock = SYSTEM) -> Repository:
-    """The repository in a storage: an encrypted one for the holder of `user_secret`, or a plain one without it.
+def open_repository(storage: Storage, key: AccessKey | None, cache_root: Path, clock: Clock = SYSTEM) -> Repository:
+    """The repository in a storage: an encrypted one for the holder of a key, or a plain one without it.
 
     Raises `NoRepository`, `ForeignFolder`, `NewerFormat`, `WrongKey`, `Damaged`, `StorageError`.
     """
-    record = decode_record(_read_record(storage))
-    seal = _unlock(storage, record, user_secret)
-    authenticate(record, seal)
-    return Repository(storage, seal, Cache(cache_root / record.repository_id.hex()), clock)
+    return open_by(storage, lambda record, copies: _unlock(storage, record, key, copies), cache_root, clock)
 
 
-def _read_record(storage: Storage) -> bytes:
-    """The bytes of the public record. Raises `NoRepository`, `ForeignFolder`, `Damaged`."""
+def open_by(
+    storage: Storage, unlock: Callable[[Record, Copies], Seal], cache_root: Path, clock: Clock = SYSTEM
+) -> Repository:
+    """The repository in a storage, by whatever way `unlock` has from its public record to a seal.
+
+    Raises what it raises, `NoRepository`, `ForeignFolder`, `NewerFormat`, `WrongKey`, `Damaged`, `StorageError`.
+    """
+    copies = Copies(storage)
+
+    def judge(data: bytes) -> Seal:
+        if not data.startswith(_BEGINNING):
+            raise _NotOurs(f"{storage.location} holds a file '{layout.RECORD}' that is not KDNA's")
+        record = decode_record(data)
+        seal = unlock(record, copies)
+        authenticate(record, seal)
+        return seal
+
     try:
-        data = storage.read(layout.RECORD)
+        seal = copies.read(layout.RECORD, judge)
     except Missing:
         _refuse_foreign(storage)
         raise NoRepository(f"there are no backups in {storage.location} yet") from None
-    if data.startswith(b"KDNA"):
-        return data
-    if _is_used(entry.name for entry in storage.list("")):
-        raise _record_lost(storage, "damaged")
-    raise ForeignFolder(f"{storage.location} holds a file '{layout.RECORD}' that is not KDNA's")
+    except _NotOurs as error:
+        if _is_used(entry.name for entry in storage.list("")):
+            raise _record_lost(storage, "damaged") from None
+        raise ForeignFolder(str(error)) from None
+    return Repository(storage, seal, Cache(cache_root / seal.repository_id.hex()), clock, copies)
 
 
-def _unlock(storage: Storage, record: Record, user_secret: bytes | None) -> Seal:
+class _NotOurs(Damaged):
+    """A record that does not begin like one: damaged, or somebody else's."""
+
+
+def _unlock(storage: Storage, record: Record, key: AccessKey | None, copies: Copies) -> Seal:
     """The seal of a repository, by way of the key file's slot. Raises `WrongKey`, `Damaged`."""
-    if user_secret is None:
+    if key is None:
         if record.suite != Suite.PLAIN:
             raise WrongKey(f"the backups in {storage.location} are encrypted, and a key is needed to open them")
         return Plain(record.repository_id)
@@ -215,13 +282,13 @@ def _unlock(storage: Storage, record: Record, user_secret: bytes | None) -> Seal
             f"{storage.location} should be encrypted and says that it is not",
             "Somebody exchanged the file 'repository'. Do not trust this server before you know why.",
         )
-    name = layout.key_slot(slots.slot_name(user_secret, record.repository_id))
+    if isinstance(key, PutKeys):
+        return Encrypted(key)
+    name = layout.key_slot(slots.slot_name(key, record.repository_id))
     try:
-        slot = storage.read(name)
+        secret = copies.read(name, lambda slot: slots.open_key_file(slot, record.repository_id, key))
     except Missing:
         raise WrongKey(f"this key does not open the backups in {storage.location}") from None
-    try:
-        secret = slots.open_key_file(slot, record.repository_id, user_secret)
     except Damaged as error:
         raise Damaged(f"{name} in {storage.location}: {error}", error.hint) from None
     return Encrypted(derive(secret, record.repository_id))

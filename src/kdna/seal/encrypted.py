@@ -65,6 +65,13 @@ class Encrypted:
         self._opened: dict[bytes, bytes] = {}  # sealed session secret -> session secret
         self._lock = Lock()
 
+    @property
+    def full(self) -> FullKeys:
+        """All keys. Raises `WrongKey` with a put key."""
+        if self._full is None:
+            raise WrongKey("this key adds backups and can do nothing else", "Use the full key for this.")
+        return self._full
+
     def hasher(self, tree: bool) -> Callable[[bytes | memoryview], bytes]:
         """The function that names tree blobs or data blobs: keyed BLAKE3, 32 bytes."""
         return keyed_hasher(self._put.tree_id if tree else self._put.data_id)

@@ -1,9 +1,14 @@
-"""Key files on disk: created once with mode 0600 and never overwritten; never read if others could."""
+"""Key files on disk: created with mode 0600, replaced only by what was read back; never read if others could."""
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import stat
+import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from kdna.errors import KeyFileError
@@ -17,6 +22,14 @@ def write_key(path: Path, key: Key | ProtectedKey) -> None:
 
     Raises `KeyFileError` when there is something under that name already, or it cannot be written.
     """
+    write_private(path, render(key).encode("utf-8"))
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Create a file that holds a secret, readable by its owner only, and see it onto the disk.
+
+    Raises `KeyFileError` when there is something under that name already, or it cannot be written.
+    """
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
     except FileExistsError:
@@ -27,13 +40,44 @@ def write_key(path: Path, key: Key | ProtectedKey) -> None:
         raise _cannot("create", path, error) from error
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(render(key).encode("utf-8"))
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         _sync_folder(path.parent)
     except OSError as error:
         path.unlink(missing_ok=True)  # ours, and not whole
         raise _cannot("write", path, error) from error
+
+
+def replace_key(path: Path, key: Key | ProtectedKey, opens: Callable[[Key | ProtectedKey], bool]) -> None:
+    """Put a key in the place of another, in one step: at any moment the old file is there, or the new one.
+
+    The new one is written beside the old one, read back from there and given to `opens`, which says whether it is what
+    it should be; only then it takes the old one's name, and its owner and mode. A link is followed.
+    Raises `KeyFileError`, with the old file in place.
+    """
+    real = Path(os.path.realpath(path))
+    new = real.with_name(f"{real.name}.{os.urandom(8).hex()}.new")
+    leftover = re.compile(re.escape(real.name) + r"\.[0-9a-f]{16}\.new")
+    try:
+        before = real.stat()
+        for beside in real.parent.iterdir():  # of a replacement that was interrupted: nobody needs it
+            if leftover.fullmatch(beside.name):
+                beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise _cannot("replace", path, error) from error
+    write_key(new, key)
+    try:
+        if not opens(read_key(new)):
+            raise KeyFileError("what was written is not what is read back", "Check the disk; the old key is in place.")
+        _take_over(new, before)
+        os.replace(new, real)
+        _sync_folder(real.parent)
+    except OSError as error:
+        raise _cannot("replace", path, error) from error
+    finally:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
 
 
 def read_key(path: Path) -> Key | ProtectedKey:
@@ -76,6 +120,15 @@ def _refuse_shared(path: Path, mode: int) -> None:
         )
 
 
+def _take_over(new: Path, before: os.stat_result) -> None:
+    """Give a new file the owner and the mode of the one it replaces."""
+    if sys.platform == "win32":
+        return
+    if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
+        os.chown(new, before.st_uid, before.st_gid)
+    new.chmod(stat.S_IMODE(before.st_mode) & 0o600)
+
+
 def _sync_folder(folder: Path) -> None:
     """Make the new name survive a power cut, where a folder can be opened for that."""
     if not _POSIX:
@@ -83,6 +136,9 @@ def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that cannot flush folders
+            raise
     finally:
         os.close(handle)
 

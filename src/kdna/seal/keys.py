@@ -48,6 +48,10 @@ class FullKeys:
     private_key: PrivateKey = field(repr=False, compare=False)
 
 
+# What opens a repository: the secret in a user's key file, or the keys in a put key file.
+AccessKey = bytes | PutKeys
+
+
 def derive(secret: bytes, repository_id: bytes) -> FullKeys:
     """All keys of a repository from its secret (32 bytes, drawn once) and its id (16 bytes, public)."""
     _expect(secret, SECRET)
