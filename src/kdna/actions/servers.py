@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import Listing, Wanted, encrypts_by_default, list_backups, servers_to_search
-from kdna.actions.keys import user_secret
+from kdna.actions.keys import access_key
 from kdna.actions.places import Link, connected
 from kdna.config.document import Document
 from kdna.config.file import create, edit, load
@@ -182,7 +182,7 @@ def try_server(caller: Caller, server: Server) -> tuple[Link, int | None]:
         link, count = place.link(), 0
         for encrypted in (True, False):
             try:
-                secret = user_secret(caller) if encrypted else None
+                secret = access_key(caller) if encrypted else None
                 count += len(place.repository(encrypted, secret).snapshots())
             except NoRepository:
                 continue
