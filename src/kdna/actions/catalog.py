@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -43,6 +43,7 @@ class Backup:
     sid: str
     manifest: Manifest = field(repr=False)
     names: tuple[tuple[str, str], ...]
+    held: bool = False
 
     @property
     def source(self) -> str:
@@ -113,10 +114,17 @@ class Wanted:
 
 def list_backups(caller: Caller, wanted: Wanted) -> Listing:
     """All backups that pass the filters; what can't be reached or read is among the problems, the rest goes on."""
+    with looked(caller, wanted) as listing:
+        return listing
+
+
+@contextmanager
+def looked(caller: Caller, wanted: Wanted) -> Iterator[Listing]:
+    """The same, with their repositories open for the length of the block."""
     with ExitStack() as stack:
         listing = _look(caller, servers_to_search(caller, wanted.server), stack)
-    listing.backups = [backup for backup in listing.backups if wanted.takes(backup)]
-    return listing
+        listing.backups = [backup for backup in listing.backups if wanted.takes(backup)]
+        yield listing
 
 
 @contextmanager
@@ -125,10 +133,16 @@ def located(caller: Caller, reference: Reference, server: str | None) -> Iterato
 
     Raises `NoSuchBackup`, `Ambiguous`; where it may lie on a server that could not be looked at, that server's error.
     """
-    with ExitStack() as stack:
-        listing = _look(caller, servers_to_search(caller, server), stack)
+    with meant(caller, lambda backups: find(reference, backups), server) as backup:
+        yield backup
+
+
+@contextmanager
+def meant(caller: Caller, choose: Callable[[Sequence[Backup]], Backup], server: str | None) -> Iterator[Backup]:
+    """The same for whatever way there is to choose one of all backups."""
+    with looked(caller, Wanted(server=server)) as listing:
         try:
-            backup = find(reference, listing.backups)
+            backup = choose(listing.backups)
         except NoSuchBackup:
             if listing.problems:
                 raise listing.problems[0].error from None
@@ -217,7 +231,7 @@ def look_at(place: Place, key: AccessKey | None) -> Listing:
 
 def _read_all(server: Server, repository: Repository, listing: Listing) -> None:
     """Add every backup of a repository; those that can't be read are named among the problems."""
-    sids = repository.snapshots()
+    sids = repository.backups()
     damaged: dict[str, str] = {}
     names = by_snapshot(repository.tags.list(sids, damaged))
     for record in repository.manifests(sids):
@@ -231,7 +245,7 @@ def _read_all(server: Server, repository: Repository, listing: Listing) -> None:
         tags = tuple((tag.project, tag.tag) for tag in names.get(record.sid, ()))
         if damaged and not tags:  # the tag it was made with stands in for one that cannot be read
             tags = ((manifest.project, manifest.tag),)
-        listing.backups.append(Backup(server, repository, record.sid, manifest, tags))
+        listing.backups.append(Backup(server, repository, record.sid, manifest, tags, sids[record.sid]))
     listing.problems += [Problem(server, name, Damaged(text)) for name, text in damaged.items()]
 
 

@@ -2,7 +2,8 @@
 
 A tag of a project has a keyed hash, and its holders are numbered: ``tags/<hash>-<n>``. Creating number n is
 exclusive, so of two clients that want the tag one gets it. A holder counts while its snapshot exists; when that was
-deleted, or its backup never committed, the next number is free to take. Nothing is ever changed in place.
+deleted, or its backup never committed, the next number is free to take. Taking a tag away makes nobody its next
+holder. Nothing is ever changed in place.
 """
 
 from __future__ import annotations
@@ -98,18 +99,28 @@ class Tags:
 
     def claim(self, project: str, tag: str, sid: str) -> None:
         """Make `tag` name the snapshot `sid`. Raises `TagTaken` when it names another that exists or is being made."""
-        tag_name = self._seal.tag_name(project, tag)
         number, holder = self.holder(project, tag)
         if holder and holder != sid and not self._set_free(holder):
             raise taken(project, tag)
-        name = layout.tag(tag_name, number + 1)
+        if not self._create(project, tag, number + 1, sid):  # somebody was quicker
+            raise taken(project, tag)
+
+    def take_away(self, project: str, tag: str, sid: str) -> bool:
+        """Let `tag` no longer name the snapshot `sid`; False when it did not, or somebody else changes it just now."""
+        number, holder = self.holder(project, tag)
+        return holder == sid and self._create(project, tag, number + 1, "")
+
+    def _create(self, project: str, tag: str, number: int, sid: str) -> bool:
+        """Make `sid` the holder of that number; False when there is one already."""
+        name = layout.tag(self._seal.tag_name(project, tag), number)
         names = seal_record(self._seal, Kind.NAMES, _encoder.encode((project, tag)), name)
         record = seal_record(self._seal, Kind.TAG, _encoder.encode(_Holder(sid, names)), name)
         try:
             self._storage.create(name, [record])
-        except Exists:  # somebody was quicker
-            raise taken(project, tag) from None
+        except Exists:
+            return False
         self._cache.put(name, [record])
+        return True
 
     def committed(self, sid: str) -> bool:
         """Whether a snapshot exists."""
