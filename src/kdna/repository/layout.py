@@ -120,6 +120,11 @@ def quarantine(ident: str, name: str) -> str:
     return f"{QUARANTINE}/{ident}/{name}"
 
 
+def condemned(gid: str) -> str:
+    """The name of a record of condemned packs."""
+    return f"{CONDEMNED}/{gid}"
+
+
 def last(name: str) -> str:
     """The last part of an object's name."""
     return name.rpartition("/")[2]

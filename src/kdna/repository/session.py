@@ -179,6 +179,13 @@ class Session:
         for pack in packs:
             self._pending.difference_update(pack.blobs())
 
+    def flush(self) -> None:
+        """Return when everything put so far is stored and in the index. Raises what stopped the pipeline."""
+        self._pipeline.finish()
+        packs, self._arrived = self._arrived, []
+        if packs:
+            self._publish_segment(packs)
+
     # committing
 
     def commit(self, manifest: Callable[[int], bytes], tag: tuple[str, str] | None = None) -> str:
@@ -187,10 +194,7 @@ class Session:
         `manifest` is given the bytes sent so far and returns the payload to seal; `tag` is (project, tag).
         Raises `Fenced`, `TagTaken`, `StorageError`.
         """
-        self._pipeline.finish()
-        packs, self._arrived = self._arrived, []
-        if packs:
-            self._publish_segment(packs)
+        self.flush()
         record = seal_record(self._seal, Kind.MANIFEST, manifest(self.counts.bytes_sent), self.sid)
         self._storage.create(layout.manifest(self.sid), [record])
         self._reader.cache.put(layout.manifest(self.sid), [record])
