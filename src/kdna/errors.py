@@ -19,6 +19,7 @@
     │   ├── HostKeyChanged       1   not the server it was
     │   ├── LoginRefused         1   no key the server accepts
     │   ├── NoSftp               1   SSH works, SFTP does not
+    │   ├── NoShell              1   no way to let the server compute something itself
     │   ├── Missing              1   no object of that name
     │   ├── Exists               1   an object of that name is there already
     │   ├── Denied               1   no permission, or read-only
@@ -169,6 +170,12 @@ class NoSftp(StorageError):
     """SSH works and the SFTP subsystem does not."""
 
     default_hint = "Enable 'Subsystem sftp internal-sftp' in the server's sshd_config."
+
+
+class NoShell(StorageError):
+    """The account has no shell, so the server cannot be asked to hash its files."""
+
+    default_hint = "Without a shell, 'kdna backup verify --read-data=10%' reads packs and checks them here."
 
 
 class Missing(StorageError):

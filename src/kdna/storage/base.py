@@ -22,7 +22,7 @@ promise:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 
 class Entry(NamedTuple):
@@ -86,3 +86,14 @@ class Storage(Protocol):
 
     def close(self) -> None:
         """Let go of connections and handles; calling twice is harmless."""
+
+
+@runtime_checkable
+class Digests(Protocol):
+    """What a storage has that can hash objects where they lie, so that nothing is transferred."""
+
+    def digests(self, names: Sequence[str]) -> dict[str, str]:
+        """The SHA-256 of objects as 64 hex digits, by name; those that cannot be read are left out.
+
+        May take as long as reading them does. Raises `NoShell` where the server's account can run no programs.
+        """

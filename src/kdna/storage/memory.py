@@ -8,6 +8,7 @@ Nothing here is random unless a seed is given, so a run with the same script is 
 
 from __future__ import annotations
 
+import hashlib
 import random
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -222,6 +223,15 @@ class MemoryStorage:
         if capacity is None:
             return None
         return self._do("space", "", lambda: Space(capacity - self.medium.used(), capacity))
+
+    def digests(self, names: Sequence[str]) -> dict[str, str]:
+        """The SHA-256 of objects, by name."""
+
+        def hashed() -> dict[str, str]:
+            there = self.medium.objects
+            return {name: hashlib.sha256(there[name]).hexdigest() for name in names if name in there}
+
+        return self._do("digests", "", hashed)
 
     def close(self) -> None:
         """Nothing is held open."""

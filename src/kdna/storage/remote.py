@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import asyncssh
 
 from kdna.errors import Denied, Exists, Missing, StorageError
+from kdna.storage import shell
 from kdna.storage.base import Entry, Space
 from kdna.storage.link import Link
 from kdna.storage.names import TEMPORARY, is_name, temporary_name
@@ -337,6 +338,10 @@ class RemoteFolder:
         if not name:
             return self._root
         return (b"/" if self._root == b"/" else self._root + b"/") + name.encode("ascii")
+
+    async def digests(self, names: Sequence[str], link: Link, _again: bool) -> dict[str, str]:
+        """What the server's own programs say of objects; `NoShell`."""
+        return await shell.digests(link, self._root, names)
 
     async def list(self, folder: str, link: Link, _again: bool) -> list[Entry]:
         """Every object below `folder`, level by level, the folders of one level at the same time."""

@@ -64,6 +64,10 @@ class SftpStorage:
         """Room on the file system that holds, or will hold, the root."""
         return self._connection.run(self._folder.space)
 
+    def digests(self, names: Sequence[str]) -> dict[str, str]:
+        """The SHA-256 of objects, by name, as the server's own programs tell it; raises `NoShell`."""
+        return self._connection.run(partial(self._folder.digests, [check_name(name) for name in names]))
+
     def close(self) -> None:
         """End the connection."""
         self._connection.close()
