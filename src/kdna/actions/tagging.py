@@ -1,0 +1,166 @@
+"""Tags of backups that exist: given, listed, renamed, taken away."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from kdna.actions.caller import Caller
+from kdna.actions.catalog import Backup, Listing, Wanted, list_backups, meant
+from kdna.actions.naming import check_project, check_tag, find, parse_reference
+from kdna.config.values import show
+from kdna.errors import Ambiguous, NoSuchBackup, TagTaken, UsageError
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """A tag of a project, and the backup it names, or named."""
+
+    project: str
+    tag: str
+    backup: Backup
+
+    @property
+    def others(self) -> list[tuple[str, str]]:
+        """The other tags of that backup, as project and tag."""
+        return [name for name in self.backup.names if name != (self.project, self.tag)]
+
+
+@dataclass(frozen=True)
+class TagList:
+    """Tags, and what stood in the way of looking for them."""
+
+    tags: list[Tagged]
+    listing: Listing
+
+
+def add_tag(caller: Caller, project: str, tag: str, file: str, server: str | None) -> Tagged:
+    """Let `tag` of `project` name the backup that `file` means, see `backup_of`.
+
+    Raises `UsageError`, `NoSuchBackup`, `Ambiguous`, `TagTaken`.
+    """
+    check_project(project)
+    check_tag(tag)
+    with meant(caller, lambda backups: backup_of(file, project, backups), server) as backup:
+        if (project, tag) not in backup.names:
+            _claim(backup, project, tag)
+        return Tagged(project, tag, backup)
+
+
+def list_tags(caller: Caller, project: str | None, server: str | None) -> TagList:
+    """All tags, or those of one project, by project and then by the age of what they name."""
+    listing = list_backups(caller, Wanted(server=server))
+    tags = [Tagged(each, tag, backup) for backup in listing.backups for each, tag in backup.names]
+    chosen = [tagged for tagged in tags if project in (None, tagged.project)]
+    return TagList(sorted(chosen, key=lambda tagged: tagged.project), listing)
+
+
+def delete_tag(caller: Caller, tag: str, project: str | None, server: str | None) -> Tagged:
+    """Take a tag away from its backup, which stays. Raises `NoSuchBackup`, `Ambiguous`."""
+    with meant(caller, lambda backups: tagged_by(tag, project, backups), server) as backup:
+        found = _in_project(backup, tag, project)
+        _take_away(backup, found, tag)
+        return Tagged(found, tag, backup)
+
+
+def rename_tag(caller: Caller, old: str, new: str, project: str | None, server: str | None) -> Tagged:
+    """Give the backup that has one tag another in its place: the new one first, so it is never without.
+
+    Raises `UsageError`, `NoSuchBackup`, `Ambiguous`, `TagTaken`.
+    """
+    check_tag(new)
+    if old == new:
+        raise UsageError("the old tag and the new one are the same", "Give another new tag.")
+    with meant(caller, lambda backups: tagged_by(old, project, backups), server) as backup:
+        found = _in_project(backup, old, project)
+        if (found, new) not in backup.names:
+            _claim(backup, found, new)
+        _take_away(backup, found, old)
+        return Tagged(found, new, backup)
+
+
+def backup_of(file: str, project: str, backups: Sequence[Backup]) -> Backup:
+    """The backup that a source path or its last part means (the newest of that source), or a tag, or a snapshot id.
+
+    Backups of `project` count first. Raises `NoSuchBackup`, `Ambiguous`, also for several sources of one name.
+    """
+    inside = [backup for backup in backups if project in backup.projects]
+    for some in (inside, backups):
+        for matches in _sources(file):
+            found = [backup for backup in some if matches(backup.source)]
+            if found:
+                return _newest(file, found)
+        tagged = [backup for backup in some if any(tag == file for _, tag in backup.names)]
+        if tagged:
+            return _only(file, tagged)
+    try:
+        return find(parse_reference(file), backups)
+    except UsageError:
+        hint = "Give the path of a source, a tag, or a snapshot id; 'kdna backup list -v' shows them."
+        raise NoSuchBackup(f"there is no backup {show(file)}", hint) from None
+
+
+def tagged_by(tag: str, project: str | None, backups: Sequence[Backup]) -> Backup:
+    """The backup with a tag, of that project where one is given. Raises `NoSuchBackup`, `Ambiguous`."""
+    found = [b for b in backups if any(each == tag and project in (None, of) for of, each in b.names)]
+    if not found:
+        where = "" if project is None else f" in project {show(project)}"
+        raise NoSuchBackup(f"there is no tag {show(tag)}{where}", "'kdna tag list' shows what there is.")
+    return _only(tag, found)
+
+
+def _sources(file: str) -> list[Callable[[str], bool]]:
+    """What a file may mean as a source, in the order in which it counts."""
+    absolute = os.path.abspath(os.path.expanduser(file))
+    return [
+        lambda source: source == file,
+        lambda source: source == absolute,
+        lambda source: os.path.basename(source) == file,
+    ]
+
+
+def _newest(file: str, found: Sequence[Backup]) -> Backup:
+    """The newest of backups of one source; `found` has the oldest first."""
+    sources = {(backup.manifest.host, backup.source): backup for backup in found}
+    if len(sources) > 1:
+        return _only(file, list(sources.values()))
+    return found[-1]
+
+
+def _only(text: str, found: Sequence[Backup]) -> Backup:
+    if len(found) > 1:
+        shown = "; ".join(f"{backup}, made on {backup.manifest.host}" for backup in found[:8])
+        raise Ambiguous(
+            f"{show(text)} means {len(found)} backups: {shown}",
+            "Narrow it with -p or --server, or name one by its snapshot id.",
+        )
+    return found[0]
+
+
+def _in_project(backup: Backup, tag: str, project: str | None) -> str:
+    """The project of a backup's tag. Raises `Ambiguous`."""
+    projects = [of for of, each in backup.names if each == tag and project in (None, of)]
+    if len(projects) > 1:
+        raise Ambiguous(f"{show(tag)} is a tag of projects {', '.join(projects)}", "Say which with -p.")
+    return projects[0]
+
+
+def _claim(backup: Backup, project: str, tag: str) -> None:
+    """Give a backup a tag, durably. Raises `TagTaken`."""
+    try:
+        backup.repository.tags.claim(project, tag, backup.sid)
+    except TagTaken as error:
+        raise TagTaken(
+            str(error), "Choose another tag, or delete that one first; 'kdna tag list' shows them."
+        ) from None
+    backup.repository.storage.sync()
+
+
+def _take_away(backup: Backup, project: str, tag: str) -> None:
+    """Take a tag from a backup, durably. Raises `RepositoryError` when somebody else was quicker."""
+    if not backup.repository.tags.take_away(project, tag, backup.sid):
+        raise NoSuchBackup(
+            f"the tag {show(tag)} does not name {backup.sid[:12]} any more", "Somebody changed it just now."
+        )
+    backup.repository.storage.sync()
