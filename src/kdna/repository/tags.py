@@ -110,6 +110,11 @@ class Tags:
         number, holder = self.holder(project, tag)
         return holder == sid and self._create(project, tag, number + 1, "")
 
+    def restore(self, project: str, tag: str, sid: str) -> bool:
+        """Make `sid` the next holder although the newest cannot be read; False when somebody was quicker."""
+        number = self._newest().get(self._seal.tag_name(project, tag), -1)
+        return self._create(project, tag, number + 1, sid)
+
     def _create(self, project: str, tag: str, number: int, sid: str) -> bool:
         """Make `sid` the holder of that number; False when there is one already."""
         name = layout.tag(self._seal.tag_name(project, tag), number)
@@ -139,6 +144,16 @@ class Tags:
         except Missing:
             return not self.committed(holder)
         return True
+
+
+def check_holder(seal: Seal, data: bytes, name: str) -> str:
+    """The snapshot that the tag object `name` names, everything in it checked.
+
+    Raises `Damaged`, `NewerFormat`, `WrongKey`.
+    """
+    holder = decode(_decoder, open_record(seal, Kind.TAG, data, name), name)
+    decode(_names_decoder, open_record(seal, Kind.NAMES, holder.names, name), name)
+    return holder.sid
 
 
 def taken(project: str, tag: str) -> TagTaken:
