@@ -52,6 +52,7 @@ LINKED_HOSTS = {
     "man.openbsd.org",
     "nvlpubs.nist.gov",
     "restic.net",
+    "schemas.microsoft.com",  # the name of an XML name space
     "semver.org",
     "www.borgbackup.org",
     "www.rfc-editor.org",

@@ -8,12 +8,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from kdna.errors import UsageError
+from kdna.errors import SchedulerError, UsageError
 from kdna.schedule.timing import Timing
 
-NAME = re.compile(r"kdna-(?P<ident>[A-Za-z0-9._-]{1,64})-(?P<mark>[0-9a-f]{8})")
+NAME = r"kdna-[A-Za-z0-9._-]{1,64}-[0-9a-f]{8}"  # what all our entries are called, as a regular expression
 
 _BREAKING = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -38,7 +38,7 @@ class Job:
     environment: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        if not self.command or not os.path.isabs(self.command[0]):
+        if not self.command or not _absolute(self.command[0]):
             raise UsageError(
                 f"the program to run has no absolute path: {self.command[:1]!r}", "Name it by its full path."
             )
@@ -57,7 +57,8 @@ class Job:
     @property
     def title(self) -> str:
         """One line for people."""
-        return _BREAKING.sub(" ", f"KDNA auto-backup {self.ident}: {self.description or self.timing.text}")
+        text = _BREAKING.sub(" ", f"KDNA auto-backup {self.ident}: {self.description or self.timing.text}")
+        return text.encode(errors="replace").decode()
 
 
 def entry_name(ident: str, home: Path) -> str:
@@ -67,12 +68,28 @@ def entry_name(ident: str, home: Path) -> str:
     """
     mark = hashlib.sha256(os.fsencode(home) + b"\0" + os.fsencode(ident)).hexdigest()[:8]
     name = f"kdna-{ident}-{mark}"
-    if not NAME.fullmatch(name):
+    if not re.fullmatch(NAME, name):
         raise UsageError(f"{ident!r} cannot be an id", "Allowed: 1 to 64 letters (a-z), digits, '.', '_' and '-'.")
     return name
 
 
 def ident_of(name: str, home: Path) -> str | None:
     """The id whose entry in this home has this name; None for what is not of this home."""
-    match = NAME.fullmatch(name)
-    return match["ident"] if match and entry_name(match["ident"], home) == name else None
+    ident = name[len("kdna-") : -len("-1a2b3c4d")]
+    return ident if re.fullmatch(NAME, name) and entry_name(ident, home) == name else None
+
+
+def as_unicode(word: str) -> str:
+    """A word for a scheduler that holds text and not bytes. Raises `SchedulerError` for one that is not UTF-8."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        raise SchedulerError(
+            f"{word!r} is no valid Unicode", "Use another path: the scheduler here cannot name it."
+        ) from None
+    return word
+
+
+def _absolute(program: str) -> bool:
+    """On this system or another: entries are also written for those that are not here."""
+    return PurePosixPath(program).is_absolute() or PureWindowsPath(program).is_absolute()

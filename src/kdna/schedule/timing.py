@@ -33,8 +33,9 @@ WORDS = {
 }
 CUSTOM = "custom"
 HINT = (
-    "Give minute, hour, day of the month, month and day of the week: '30 2 * * 1-5' (quoted, because of the stars), "
-    "or with colons, where an empty part means any: 30:2:::1-5."
+    f"Choose {', '.join(WORDS)}, or {CUSTOM} with minute, hour, day of the month, month and day of the week: "
+    f"{CUSTOM} '30 2 * * 1-5' (quoted, because of the stars), or with colons, where an empty part means any: "
+    f"{CUSTOM} 30:2:::1-5."
 )
 
 _LONGEST = 256  # characters; all minutes of an hour as a list take 169
@@ -52,12 +53,9 @@ class Timing:
     text: str
 
     def __post_init__(self) -> None:
-        if self.text != " ".join(self.text.split()) or len(self.text) > _LONGEST:
+        fields = self.expression.split()
+        if len(fields) != 5 or self.expression != " ".join(fields) or len(self.text) > _LONGEST:
             raise UsageError(f"{_shown(self.text)} is no schedule", HINT)
-        if len(self.expression.split()) != 5:
-            raise UsageError(
-                f"{_shown(self.text)} is no schedule", f"Choose {', '.join(WORDS)}, or {CUSTOM} with an expression."
-            )
         if _first(self.expression, _SOME_DAY) is None:
             raise UsageError(f"the schedule {_shown(self.text)} never comes", HINT)
 
@@ -87,9 +85,7 @@ def parse_timing(frequency: str, custom: str | Sequence[str] | None = None) -> T
             raise UsageError(f"{_shown(text)} is no cron expression", HINT)
         return Timing.parse(text)
     if frequency not in WORDS:
-        raise UsageError(
-            f"{_shown(frequency)} is no schedule", f"Choose {', '.join(WORDS)}, or {CUSTOM} with an expression."
-        )
+        raise UsageError(f"{_shown(frequency)} is no schedule", HINT)
     if words:
         raise UsageError(
             f"the schedule {frequency} takes no expression, and {_shown(' '.join(words))} was given",

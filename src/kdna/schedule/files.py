@@ -1,0 +1,43 @@
+"""Files that tell a scheduler what to do: written whole or not at all, and only when they change."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from kdna.errors import SchedulerError
+
+
+def write(path: Path, data: bytes) -> bool:
+    """Put `data` in the place of a file, or where there is none; False when it was there already.
+
+    The file is for the user alone (0600). Raises `SchedulerError`, with the old content in place.
+    """
+    try:
+        if path.is_file() and path.read_bytes() == data:
+            return False
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=".kdna-", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise SchedulerError(f"{path} cannot be written: {error.strerror}") from error
+    return True
+
+
+def remove(path: Path) -> None:
+    """Take a file away, if it is there. Raises `SchedulerError`."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise SchedulerError(f"{path} cannot be removed: {error.strerror}") from error

@@ -1,0 +1,182 @@
+"""systemd user timers: a service and a timer for each job, in the folder where the user's own units lie.
+
+The program of the service is env(1), for two reasons: systemd reads ``$`` in the name of a program otherwise than in
+its arguments, and takes no variables that are not UTF-8. A unit is text in UTF-8; other bytes of a path are escaped.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from kdna.errors import SchedulerError
+from kdna.schedule.files import remove, write
+from kdna.schedule.job import Job, entry_name, ident_of
+from kdna.schedule.program import Answer, ask, order
+from kdna.schedule.wake import DAYS, HOURS, MINUTES, MONTHS, WEEKDAYS, Wake, spans, wakes
+
+_DAY_NAMES = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
+_RUNNING = {"running", "degraded", "starting", "initializing"}
+
+_SERVICE = """\
+# Made by KDNA: change it with 'kdna auto-backup', not here.
+[Unit]
+Description={title}
+
+[Service]
+Type=oneshot
+ExecStart={command}
+Nice=10
+IOSchedulingClass=best-effort
+IOSchedulingPriority=7
+"""
+
+_TIMER = """\
+# Made by KDNA: change it with 'kdna auto-backup', not here.
+[Unit]
+Description={title}
+
+[Timer]
+{times}
+Persistent=true
+
+[Install]
+WantedBy=timers.target
+"""
+
+
+class Systemd:
+    """The user manager of systemd, through `systemctl --user`."""
+
+    name = "systemd"
+
+    def install(self, job: Job) -> None:
+        """Write the units, and start the timer. Raises `SchedulerError`; what was begun is taken back then."""
+        folder, timer = _folder(), f"{job.name}.timer"
+        try:
+            changed = [
+                write(folder / f"{job.name}.service", service_text(job).encode()),
+                write(folder / timer, timer_text(job).encode()),
+            ]
+            if any(changed):
+                _systemctl("daemon-reload")
+            _systemctl("enable", "--quiet", timer)
+            _systemctl("restart" if any(changed) else "start", timer)  # a start alone keeps the old times
+        except SchedulerError:
+            with suppress(SchedulerError):
+                self.remove(job.ident, job.home)
+            raise
+
+    def remove(self, ident: str, home: Path) -> None:
+        """Stop the timer and take the units away; a backup that is running goes on to its end."""
+        folder, name = _folder(), entry_name(ident, home)
+        units = [folder / f"{name}.timer", folder / f"{name}.service"]
+        if not any(os.path.lexists(unit) for unit in units):
+            return
+        _ask("disable", "--now", "--quiet", f"{name}.timer")  # fails where a unit is broken; the files go anyhow
+        for unit in units:
+            remove(unit)
+        remove(_data_home() / "systemd" / "timers" / f"stamp-{name}.timer")
+        _ask("daemon-reload")
+
+    def installed(self, home: Path) -> dict[str, str]:
+        """The timer and the service of each job of this home, one after the other."""
+        found: dict[str, str] = {}
+        for timer in sorted(_folder().glob("kdna-*.timer")):
+            ident = ident_of(timer.stem, home)
+            if ident is not None:
+                texts = [
+                    path.read_text(errors="replace") for path in (timer, timer.with_suffix(".service")) if path.exists()
+                ]
+                found[ident] = "\n".join(texts)
+        return found
+
+    def check(self) -> list[str]:
+        """Whether the manager runs while the user is not logged in."""
+        if sys.platform == "win32" or not shutil.which("loginctl"):
+            return []
+        answer = ask(["loginctl", "show-user", str(os.getuid()), "--property=Linger", "--value"])
+        if answer.code == 0 and answer.out.strip() != b"no":
+            return []
+        return ["Auto-backups run only while you are logged in. To run them always: 'loginctl enable-linger'."]
+
+
+def available() -> bool:
+    """Whether a user manager of systemd runs for this user."""
+    if sys.platform != "linux" or not shutil.which("systemctl"):
+        return False
+    return _ask("is-system-running").out.decode(errors="replace").strip() in _RUNNING
+
+
+def service_text(job: Job) -> str:
+    """The service: what to run."""
+    words = ["/usr/bin/env", *(f"{key}={value}" for key, value in job.environment.items()), *job.command]
+    return _SERVICE.format(title=_literal(job.title), command=" ".join(quote(word) for word in words))
+
+
+def timer_text(job: Job) -> str:
+    """The timer: when to run it."""
+    times = "\n".join(f"OnCalendar={on_calendar(wake)}" for wake in wakes(job.timing))
+    return _TIMER.format(title=_literal(job.title), times=times)
+
+
+def on_calendar(wake: Wake) -> str:
+    """``Mon..Fri *-*-01,15 08:00,30:00``, as systemd.time(7) has it."""
+    weekdays = "" if wake.weekdays == WEEKDAYS else _days(wake.weekdays) + " "
+    month, day = _numbers(wake.months, MONTHS), _numbers(wake.days, DAYS)
+    hour, minute = _numbers(wake.hours, HOURS), _numbers(wake.minutes, MINUTES)
+    return f"{weekdays}*-{month}-{day} {hour}:{minute}:00"
+
+
+def quote(word: str) -> str:
+    """A word for ExecStart: no specifier and no variable is found in it; bytes that are not UTF-8 become \\xNN."""
+    text = _literal(word).replace("$", "$$")
+    if re.fullmatch(r"[\w@%+=:,./$-]+", text, re.ASCII):
+        return text
+    text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + re.sub("[\udc80-\udcff]", lambda match: f"\\x{ord(match[0]) - 0xDC00:02x}", text) + '"'
+
+
+def _literal(text: str) -> str:
+    """Text in which systemd finds no specifier."""
+    return text.replace("%", "%%")
+
+
+def _days(weekdays: Sequence[int]) -> str:
+    return ",".join(_DAY_NAMES[a] if a == b else f"{_DAY_NAMES[a]}..{_DAY_NAMES[b]}" for a, b in spans(weekdays))
+
+
+def _numbers(values: Sequence[int], every: Sequence[int]) -> str:
+    if values == every:
+        return "*"
+    return ",".join(f"{a:02}" if a == b else f"{a:02}..{b:02}" for a, b in spans(values))
+
+
+def _folder() -> Path:
+    """Where the user's own units lie."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "systemd" / "user"
+
+
+def _data_home() -> Path:
+    """Where systemd remembers, in a file for each persistent timer, when it last ran."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+
+
+def _systemctl(*words: str) -> None:
+    order(["systemctl", "--user", *words], environ=_bus())
+
+
+def _ask(*words: str) -> Answer:
+    return ask(["systemctl", "--user", *words], environ=_bus())
+
+
+def _bus() -> dict[str, str]:
+    """Where the user manager listens: a session begun by su or sudo is not told, and it is always the same place."""
+    if sys.platform == "win32" or os.environ.get("XDG_RUNTIME_DIR"):
+        return {}
+    return {"XDG_RUNTIME_DIR": f"/run/user/{os.getuid()}"}
