@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,13 @@ def finish(process: subprocess.Popen[bytes]) -> Outcome:
 class Terminal:
     """A process on a terminal of its own: what it shows, and keys typed into it."""
 
-    def __init__(self, *words: str | Path, columns: int = 100, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *words: str | Path,
+        columns: int = 100,
+        env: Mapping[str, str] | None = None,
+        command: Sequence[str] = COMMAND,
+    ) -> None:
         import fcntl
         import pty
         import struct
@@ -91,7 +97,7 @@ class Terminal:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
         self.process = subprocess.Popen(
-            [*COMMAND, *map(str, words)],
+            [*command, *map(str, words)],
             stdin=slave,
             stdout=slave,
             stderr=slave,

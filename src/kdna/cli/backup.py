@@ -46,7 +46,7 @@ class AddCommand(Command):
 
 @group.command(cls=AddCommand)
 @click.argument("project")
-@click.argument("path")
+@click.argument("path", shell_complete=options.files)
 @click.argument("tag")
 @click.option(
     "--prefix", is_flag=False, flag_value=True, default=False, type=bool, metavar="[true]",
@@ -56,7 +56,10 @@ class AddCommand(Command):
 @click.option(
     "--exclude", "excludes", multiple=True, metavar="PATTERN", help="Leave out what matches, as in .gitignore."
 )
-@click.option("--exclude-from", multiple=True, metavar="FILE", help="Leave out what patterns in FILE match.")
+@click.option(
+    "--exclude-from", multiple=True, metavar="FILE", help="Leave out what patterns in FILE match.",
+    shell_complete=options.files,
+)  # fmt: skip
 @click.option("--exclude-caches", is_flag=True, help="Leave out what is in folders marked with a CACHEDIR.TAG.")
 @click.option("--one-file-system", is_flag=True, help="Leave out what is mounted below PATH.")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be done, and store nothing.")
@@ -91,7 +94,9 @@ def add(settings: Settings, /, accept_new_host_key: bool, **chosen: Any) -> int:
 @click.option("--project", metavar="PROJECT", help="Only of this project.")
 @options.server
 @click.option("--host", metavar="NAME", help="Only of this machine.")
-@click.option("--path", metavar="PATH", help="Only of this source, or of sources below it.")
+@click.option(
+    "--path", metavar="PATH", help="Only of this source, or of sources below it.", shell_complete=options.files
+)
 @options.accept_new_host_key
 @click.pass_obj
 def list_(settings: Settings, /, accept_new_host_key: bool, **filters: str | None) -> int:
@@ -111,7 +116,7 @@ def list_(settings: Settings, /, accept_new_host_key: bool, **filters: str | Non
 
 
 @group.command()
-@click.argument("path", required=False)
+@click.argument("path", required=False, shell_complete=options.files)
 @click.option("-t", "--tag", "reference", required=True, metavar="NAME:TAG", help=REFERENCE_HELP)
 @options.server
 @click.option("--sub-path", metavar="PATH", help="Only this file or folder of the backup.")

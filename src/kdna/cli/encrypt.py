@@ -24,7 +24,7 @@ def group() -> None:
 
 
 @group.command()
-@click.argument("path")
+@click.argument("path", shell_complete=options.files)
 @click.pass_obj
 def keygen(settings: Settings, /, path: str) -> None:
     """Write a new key file: into the folder PATH as kdna.key, or under the name PATH. Nothing is ever overwritten.

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
+COMPLETING = "_KDNA_COMPLETE"  # set by the script of `kdna completion` when a shell asks what may follow
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -108,7 +110,36 @@ def yes(command: F) -> F:
 
 def server(command: F) -> F:
     """The option that narrows a command to one server."""
-    return click.option("-s", "--server", metavar="ALIAS", help="The server, by alias or id.")(command)
+    return click.option("-s", "--server", metavar="ALIAS", help="The server, by alias or id.", shell_complete=servers)(
+        command
+    )
+
+
+def servers(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem[str]]:
+    """For `shell_complete`: aliases of servers."""
+    return _suggest("server_names", begun)
+
+
+def auto_backups(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem[str]]:
+    """For `shell_complete`: ids of auto-backups."""
+    return _suggest("auto_backup_names", begun)
+
+
+def ssh_hosts(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem[str]]:
+    """For `shell_complete`: hosts of the ssh config."""
+    return _suggest("ssh_hosts", begun)
+
+
+def files(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem[str]]:
+    """For `shell_complete`: paths on this machine, as the shell completes them."""
+    return [CompletionItem(begun, type="file")]
+
+
+def _suggest(what: str, begun: str) -> list[CompletionItem[str]]:
+    """Names that begin as it was begun, from one function of `kdna.actions.suggesting`."""
+    suggesting = importlib.import_module("kdna.actions.suggesting")  # here, because only a completion needs it
+    names: dict[str, str] = getattr(suggesting, what)()
+    return [CompletionItem(name, help=about) for name, about in names.items() if name.startswith(begun)]
 
 
 _RETENTION = {

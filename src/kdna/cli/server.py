@@ -45,14 +45,17 @@ def init(settings: Settings, /) -> None:
 
 @group.command()
 @click.option("-i", "--id", metavar="ID", help="An id for the server; the next free number if left out.")
-@click.option("-ad", "--address", required=True, metavar="ADDRESS", help=ADDRESS_HELP)
+@click.option("-ad", "--address", required=True, metavar="ADDRESS", help=ADDRESS_HELP, shell_complete=options.ssh_hosts)
 @click.option("-a", "--alias", required=True, metavar="ALIAS", help="The name you will use for the server.")
 @click.option("-r", "--repo", "path", required=True, metavar="REPO", help="The folder there; relative: below the home.")
 @click.option("-p", "--port", metavar="PORT", help="TCP port; 22, or what the ssh config says, if left out.")
 @click.option(
     "-e", "--encrypt", "encrypted", type=bool, metavar="BOOL", help="Encrypt its backups: true (as usual) or false."
 )
-@click.option("-c", "--credentials", "key_file", metavar="KEYFILE", help="The ssh private key to log in with.")
+@click.option(
+    "-c", "--credentials", "key_file", metavar="KEYFILE", help="The ssh private key to log in with.",
+    shell_complete=options.files,
+)  # fmt: skip
 @click.option("--default", is_flag=True, help="Use this server when a command names none.")
 @click.option("--no-check", is_flag=True, help="Do not try the connection first.")
 @options.accept_new_host_key
@@ -76,11 +79,16 @@ def add(settings: Settings, /, no_check: bool, accept_new_host_key: bool, **chos
 
 
 @group.command()
-@click.argument("alias")
-@click.option("-c", "--credentials", "key_file", metavar="KEYFILE", help="Another ssh private key to log in with.")
+@click.argument("alias", shell_complete=options.servers)
+@click.option(
+    "-c", "--credentials", "key_file", metavar="KEYFILE", help="Another ssh private key to log in with.",
+    shell_complete=options.files,
+)  # fmt: skip
 @click.option("-r", "--repo", "path", metavar="REPO", help="Another folder there; what is in the old one stays.")
 @click.option("-p", "--port", metavar="PORT", help="Another TCP port.")
-@click.option("-ad", "--address", metavar="ADDRESS", help="Another address: " + ADDRESS_HELP)
+@click.option(
+    "-ad", "--address", metavar="ADDRESS", help="Another address: " + ADDRESS_HELP, shell_complete=options.ssh_hosts
+)
 @click.option("-a", "--alias", "new_alias", metavar="NEW_ALIAS", help="Another name.")
 @click.option("-e", "--encrypt", "encrypted", type=bool, metavar="BOOL", help="Whether new backups are encrypted.")
 @click.option("--default", is_flag=True, help="Use this server when a command names none.")
@@ -100,7 +108,7 @@ def update(settings: Settings, /, alias: str, new_alias: str | None, **chosen: A
 
 @group.command()
 @click.option("-i", "--id", "server_id", metavar="ID", help="The server's id.")
-@click.option("-a", "--alias", metavar="ALIAS", help="The server's alias.")
+@click.option("-a", "--alias", metavar="ALIAS", help="The server's alias.", shell_complete=options.servers)
 @click.option("--force", is_flag=True, help="Also if auto-backups use it.")
 @click.pass_obj
 def delete(settings: Settings, /, server_id: str | None, alias: str | None, force: bool) -> None:
@@ -144,7 +152,7 @@ def list_(settings: Settings, /, project: str | None, accept_new_host_key: bool)
 
 
 @group.command()
-@click.argument("alias")
+@click.argument("alias", shell_complete=options.servers)
 @options.accept_new_host_key
 @click.pass_obj
 def status(settings: Settings, /, alias: str, accept_new_host_key: bool) -> int:

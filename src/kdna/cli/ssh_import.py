@@ -23,7 +23,10 @@ DEFAULT_FOLDER = "backups"
 
 
 @click.command("ssh_import", cls=Command)
-@click.option("--host", "hosts", multiple=True, metavar="NAME", help="Import this host; may be given several times.")
+@click.option(
+    "--host", "hosts", multiple=True, metavar="NAME", help="Import this host; may be given several times.",
+    shell_complete=options.ssh_hosts,
+)  # fmt: skip
 @click.option("--all", "every", is_flag=True, help="Import all that are not imported yet.")
 @click.option("-r", "--repo", "path", metavar="REPO", help="The folder on the servers; relative: below the home.")
 @click.option(

@@ -14,11 +14,13 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-
-import asyncssh
+from typing import TYPE_CHECKING
 
 from kdna.errors import SshConfigError, UsageError
 from kdna.storage.address import Address, check_host
+
+if TYPE_CHECKING:
+    import asyncssh
 
 _FOLDER = os.path.join("~", ".ssh")
 FILE = os.path.join(_FOLDER, "config")
@@ -58,6 +60,8 @@ def read_hosts() -> Hosts:
 
 def read_options(address: Address) -> asyncssh.SSHClientConnectionOptions:
     """What ~/.ssh/config says of a host, together with what the address says. Raises `SshConfigError`."""
+    import asyncssh  # a quarter of a second, which a shell that wants hosts completed cannot wait
+
     try:
         return asyncssh.SSHClientConnectionOptions(
             config=(),  # which means the user's own file
