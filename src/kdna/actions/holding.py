@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import Backup, located
 from kdna.actions.identity import host_name, user_name
 from kdna.actions.naming import parse_reference
 from kdna.clock import SYSTEM
-from kdna.repository.holds import Hold
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who put a hold and when, in nanoseconds; None for what cannot be read."""
+
+    user: str | None
+    host: str | None
+    since: int | None
 
 
 @dataclass(frozen=True)
@@ -22,13 +31,13 @@ class Holding:
 
 @dataclass(frozen=True)
 class Release:
-    """A backup that is not held any more, and what was said by whoever had held it.
+    """A backup that is not held any more, and who had held it.
 
     `gone`: it was deleted while it was being held, which took effect now.
     """
 
     backup: Backup
-    holds: list[Hold]
+    holders: list[Holder]
     gone: bool
 
 
@@ -37,11 +46,20 @@ def hold_backup(caller: Caller, reference: str, server: str | None) -> Holding:
     with located(caller, parse_reference(reference), server) as backup:
         who: dict[str, str | int] = {"host": host_name(), "user": user_name(), "since": SYSTEM.now_ns()}
         backup.repository.holds.put(backup.sid, who)
-        return Holding(backup, backup.held)
+        return Holding(replace(backup, held=True), already=backup.held)
 
 
 def release_backup(caller: Caller, reference: str, server: str | None) -> Release:
     """Take every hold off the backup that is meant. Raises `NoSuchBackup`, `Ambiguous`."""
     with located(caller, parse_reference(reference), server) as backup:
-        holds = backup.repository.holds.release(backup.sid)
-        return Release(backup, holds, gone=not backup.repository.tags.committed(backup.sid))
+        holders = [_holder(hold.description) for hold in backup.repository.holds.release(backup.sid)]
+        return Release(replace(backup, held=False), holders, gone=not backup.repository.tags.committed(backup.sid))
+
+
+def _holder(description: Mapping[str, str | int]) -> Holder:
+    user, host, since = (description.get(key) for key in ("user", "host", "since"))
+    return Holder(
+        user if isinstance(user, str) else None,
+        host if isinstance(host, str) else None,
+        since if isinstance(since, int) else None,
+    )

@@ -25,7 +25,7 @@ SOME_FILES_FAILED = 3
 REFERENCE_HELP = "The backup: PROJECT:TAG, PATH:TAG, or the beginning of a snapshot id."
 
 
-@click.group(cls=Group)
+@click.group(cls=Group, more={name: name for name in ("forget", "hold", "release")})
 def group() -> None:
     """Make, list, restore and delete backups."""
 
@@ -107,7 +107,7 @@ def list_(settings: Settings, /, accept_new_host_key: bool, **filters: str | Non
     with work(settings, None, accept_new_host_key) as doing:
         listing = list_backups(doing.caller, Wanted(**filters))
     if settings.json:
-        backups = [_as_dict(backup) for backup in listing.backups]
+        backups = [backup_as_dict(backup) for backup in listing.backups]
         say_json({"backups": backups, "problems": [problem_as_dict(problem) for problem in listing.problems]})
     else:
         _say_list(listing.backups, settings, filtered=any(filters.values()))
@@ -176,7 +176,7 @@ def delete(settings: Settings, /, reference: str, server: str | None, yes: bool,
             doing.caller, reference, server, lambda b: doing.confirm(_deletion(b), "Delete it?", yes)
         )
     if settings.json:
-        say_json({"deleted": _as_dict(backup)})
+        say_json({"deleted": backup_as_dict(backup)})
     elif not settings.quiet:
         say(f"{visible(str(backup))} was deleted")
 
@@ -222,6 +222,10 @@ def _say_list(backups: list[Backup], settings: Settings, filtered: bool) -> None
          size(b.manifest.stats.bytes), f"{b.manifest.stats.files:,}", b.server.alias]
         for b in backups
     ]  # fmt: skip
+    if any(backup.held for backup in backups):
+        columns.append("held")
+        for row, b in zip(rows, backups, strict=True):
+            row.append("held" if b.held else "")
     if settings.verbose:
         columns += ["id", "host", "encrypted", "note"]
         for row, b in zip(rows, backups, strict=True):
@@ -230,7 +234,7 @@ def _say_list(backups: list[Backup], settings: Settings, filtered: bool) -> None
     say_table(columns, rows, right=("size", "files"))
 
 
-def _as_dict(backup: Backup) -> dict[str, Any]:
+def backup_as_dict(backup: Backup) -> dict[str, Any]:
     """A backup in JSON."""
     manifest = backup.manifest
     return {
@@ -248,6 +252,7 @@ def _as_dict(backup: Backup) -> dict[str, Any]:
         "failed": manifest.stats.failed,
         "server": backup.server.alias,
         "encrypted": backup.repository.encrypted,
+        "held": backup.held,
         "note": manifest.note,
     }
 
@@ -282,7 +287,7 @@ def _restore_as_dict(result: RestoreResult) -> dict[str, Any]:
     changes = result.plan.changes if result.plan else None
     return {
         "type": "summary",
-        "backup": _as_dict(result.backup),
+        "backup": backup_as_dict(result.backup),
         "target": result.target,
         "dry_run": result.dry_run,
         "seconds": result.seconds,
