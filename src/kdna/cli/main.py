@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -10,7 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from kdna import __version__
-from kdna.cli.options import Group, Settings
+from kdna.cli.options import COMPLETING, Group, Settings
 from kdna.cli.stopping import Stopper, leave
 
 # name: (module, its line in --help, which is kept here so that --help loads none of them)
@@ -19,6 +21,7 @@ GROUPS = {
     "backup": ("backup", "Make, list, restore and delete backups."),
     "tag": ("tag", "More names for backups."),
     "encrypt": ("encrypt", "The key, and whether new backups are encrypted."),
+    "completion": ("completion", "Let your shell complete commands, options and servers."),
 }
 
 
@@ -30,11 +33,13 @@ class Root(Group):
         return list(GROUPS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """A group, loaded now."""
-        if cmd_name not in GROUPS:
+        """A group, or a command of its own, loaded now."""
+        name = self._spelling(ctx, cmd_name)
+        if name not in GROUPS:
             return None
-        group: click.Command = importlib.import_module(f"kdna.cli.{GROUPS[cmd_name][0]}").group
-        return group
+        module = importlib.import_module(f"kdna.cli.{GROUPS[name][0]}")
+        found: click.Command = module.group if hasattr(module, "group") else module.command
+        return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list in --help."""
@@ -45,6 +50,10 @@ class Root(Group):
         """Run a command line and exit; with ``standalone_mode=False`` errors are raised, as click has it."""
         if not more.get("standalone_mode", True):
             return super().main(args, *rest, **more)
+        if COMPLETING in os.environ:  # a shell asks what may follow: it gets answers or nothing, never an error
+            with contextlib.suppress(Exception):
+                super().main(args, *rest, **{**more, "prog_name": "kdna", "standalone_mode": False})
+            sys.exit(1)
         words = list(sys.argv[1:] if args is None else args)
         given = words[: words.index("--")] if "--" in words else words
         # Known before anything is parsed, because a command line that can't be parsed has to be answered too.
