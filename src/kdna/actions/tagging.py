@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import Backup, Listing, Wanted, list_backups, meant
@@ -15,16 +15,11 @@ from kdna.errors import Ambiguous, NoSuchBackup, TagTaken, UsageError
 
 @dataclass(frozen=True)
 class Tagged:
-    """A tag of a project, and the backup it names, or named."""
+    """A tag of a project, and the backup it names, or did before it was taken away."""
 
     project: str
     tag: str
     backup: Backup
-
-    @property
-    def others(self) -> list[tuple[str, str]]:
-        """The other tags of that backup, as project and tag."""
-        return [name for name in self.backup.names if name != (self.project, self.tag)]
 
 
 @dataclass(frozen=True)
@@ -43,9 +38,7 @@ def add_tag(caller: Caller, project: str, tag: str, file: str, server: str | Non
     check_project(project)
     check_tag(tag)
     with meant(caller, lambda backups: backup_of(file, project, backups), server) as backup:
-        if (project, tag) not in backup.names:
-            _claim(backup, project, tag)
-        return Tagged(project, tag, backup)
+        return Tagged(project, tag, _claim(backup, project, tag))
 
 
 def list_tags(caller: Caller, project: str | None, server: str | None) -> TagList:
@@ -60,8 +53,7 @@ def delete_tag(caller: Caller, tag: str, project: str | None, server: str | None
     """Take a tag away from its backup, which stays. Raises `NoSuchBackup`, `Ambiguous`."""
     with meant(caller, lambda backups: tagged_by(tag, project, backups), server) as backup:
         found = _in_project(backup, tag, project)
-        _take_away(backup, found, tag)
-        return Tagged(found, tag, backup)
+        return Tagged(found, tag, _take_away(backup, found, tag))
 
 
 def rename_tag(caller: Caller, old: str, new: str, project: str | None, server: str | None) -> Tagged:
@@ -74,10 +66,8 @@ def rename_tag(caller: Caller, old: str, new: str, project: str | None, server: 
         raise UsageError("the old tag and the new one are the same", "Give another new tag.")
     with meant(caller, lambda backups: tagged_by(old, project, backups), server) as backup:
         found = _in_project(backup, old, project)
-        if (found, new) not in backup.names:
-            _claim(backup, found, new)
-        _take_away(backup, found, old)
-        return Tagged(found, new, backup)
+        renamed = _take_away(_claim(backup, found, new), found, old)
+        return Tagged(found, new, renamed)
 
 
 def backup_of(file: str, project: str, backups: Sequence[Backup]) -> Backup:
@@ -146,21 +136,24 @@ def _in_project(backup: Backup, tag: str, project: str | None) -> str:
     return projects[0]
 
 
-def _claim(backup: Backup, project: str, tag: str) -> None:
-    """Give a backup a tag, durably. Raises `TagTaken`."""
+def _claim(backup: Backup, project: str, tag: str) -> Backup:
+    """Give a backup a tag, durably, unless it has it; the backup with it. Raises `TagTaken`."""
+    if (project, tag) in backup.names:
+        return backup
     try:
         backup.repository.tags.claim(project, tag, backup.sid)
     except TagTaken as error:
-        raise TagTaken(
-            str(error), "Choose another tag, or delete that one first; 'kdna tag list' shows them."
-        ) from None
+        hint = "Choose another tag, or delete that one first; 'kdna tag list' shows them."
+        raise TagTaken(str(error), hint) from None
     backup.repository.storage.sync()
+    return replace(backup, names=(*backup.names, (project, tag)))
 
 
-def _take_away(backup: Backup, project: str, tag: str) -> None:
-    """Take a tag from a backup, durably. Raises `RepositoryError` when somebody else was quicker."""
+def _take_away(backup: Backup, project: str, tag: str) -> Backup:
+    """Take a tag from a backup, durably; the backup without it. Raises `NoSuchBackup` when somebody was quicker."""
     if not backup.repository.tags.take_away(project, tag, backup.sid):
         raise NoSuchBackup(
-            f"the tag {show(tag)} does not name {backup.sid[:12]} any more", "Somebody changed it just now."
+            f"the tag {show(tag)} does not name backup {backup.sid[:12]} any more", "Somebody changed it just now."
         )
     backup.repository.storage.sync()
+    return replace(backup, names=tuple(name for name in backup.names if name != (project, tag)))

@@ -80,6 +80,8 @@ def _say(result: ForgetResult, verbose: bool) -> None:
         say("\n".join(map(visible, [head, *lines] if result.dry_run else lines)))
     if result.dry_run:
         say_summary("nothing was deleted", f"{plural(len(plan.dropped), 'backup')} would be", f"{plan.kept:,} kept")
+    elif not plan.dropped:
+        say_summary("nothing to delete", f"{plan.kept:,} kept")
     else:
         gone = len(result.forgotten)
         say_summary(f"{plural(gone, 'backup')} {'was' if gone == 1 else 'were'} deleted", f"{plan.kept:,} kept")

@@ -117,7 +117,7 @@ def delete(settings: Settings, /, tag: str, project: str | None, server: str | N
         say_json(_as_dict(tagged))
     elif not settings.quiet:
         sid = tagged.backup.sid[:12]
-        others = ", ".join(f"{project}:{tag}" for project, tag in tagged.others)
+        others = ", ".join(f"{project}:{tag}" for project, tag in tagged.backup.names)
         left = f"it is still {visible(others)}" if others else f"it has no tag any more and is reached as {sid}"
         say(f"{_title(tagged)} was taken away from {_made(tagged)}; {left}")
 
