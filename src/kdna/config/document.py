@@ -112,6 +112,11 @@ class Document:
         used.update(section.id for section in self._contents.sections if section.kind == SERVER)
         return next(id_ for id_ in map(str, count(1)) if id_ not in used)
 
+    def next_auto_backup_id(self) -> str:
+        """The lowest number that no auto-backup has and no section."""
+        used = {section.id for section in self._contents.sections if section.kind == AUTO_BACKUP}
+        return next(id_ for id_ in map(str, count(1)) if id_ not in self._contents.auto_backups and id_ not in used)
+
     # Editing
 
     def add_server(self, server: Server) -> None:

@@ -1,0 +1,197 @@
+"""Auto-backups: made, changed and removed, in kdna.conf and in the system's scheduler."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from kdna.actions.auto_alone import check_alone
+from kdna.actions.auto_entries import both
+from kdna.actions.auto_journal import Journal
+from kdna.actions.auto_outlook import has_run, project_of, tag_of, timing_of
+from kdna.actions.caller import Caller
+from kdna.actions.catalog import local_server
+from kdna.actions.naming import check_project, check_tag
+from kdna.config.file import load
+from kdna.config.records import AutoBackup, Server
+from kdna.config.values import parse_timestamp, show
+from kdna.errors import SourceError, UsageError
+from kdna.schedule.scheduler import Scheduler, choose
+from kdna.schedule.timing import Timing
+from kdna.schedule.zone import LOCAL, local_now
+from kdna.upkeep.retention import PREFIX, Policy
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user says of an auto-backup; what is None is chosen, or left as it is.
+
+    `retag` is the tag as it is and the new one. `keep` are settings of a policy; `keep_all` takes the policy away.
+    `scheduled`: whether the system's scheduler gets an entry.
+    """
+
+    name: str | None = None
+    tag: str | None = None
+    retag: tuple[str, str] | None = None
+    path: str | None = None
+    start: str | None = None
+    timing: Timing | None = None
+    project: str | None = None
+    keep: Mapping[str, str] = field(default_factory=dict)
+    keep_all: bool = False
+    scheduled: bool | None = None
+
+
+@dataclass(frozen=True)
+class Settled:
+    """An auto-backup as it is now. `scheduler` has an entry for it, `remarks` say what may keep that from running."""
+
+    backup: AutoBackup
+    scheduler: str
+    remarks: list[str]
+
+
+def create_auto_backup(caller: Caller, id_: str | None, server: str | None, wish: Wish, check: bool = True) -> Settled:
+    """Make an auto-backup; unless `check` is false, only if it works with nobody there.
+
+    Raises `UsageError`, `SourceError`, `SchedulerError`, `Unreachable` and its kin; nothing is changed then.
+    """
+    document = load(caller.home)
+    chosen = document.choose_server(server, local_server(caller, document))
+    backup = _new(document.next_auto_backup_id() if id_ is None else id_, chosen, wish)
+    document.add_auto_backup(backup)  # in memory: an id that is taken is said before any connection is tried
+    scheduler = choose() if backup.scheduled else None
+    if check:
+        check_alone(caller, chosen, has_session=scheduler is not None and scheduler.name == "systemd")
+    with both(caller) as (document, enter):
+        if id_ is None:
+            backup = replace(backup, id=document.next_auto_backup_id())
+        document.add_auto_backup(backup)
+        scheduler = enter(None, backup)
+    Journal(caller.home, backup.id).remove()  # what an earlier auto-backup with this id has left
+    return _settled(backup, scheduler)
+
+
+def update_auto_backup(caller: Caller, id_: str, wish: Wish) -> Settled:
+    """Change an auto-backup. Raises `UsageError`, also when nothing would be; `SourceError`, `SchedulerError`."""
+    if wish == Wish():
+        raise UsageError(
+            "nothing to change was given",
+            "Name at least one of SCHEDULE, -n, -t, -d, -p, --project, --keep-…, --schedule.",
+        )
+    with both(caller) as (document, enter):
+        old = document.find_auto_backup(id_)
+        new = _altered(old, wish)
+        document.update_auto_backup(new)
+        scheduler = enter(old, new)
+    return _settled(new, scheduler)
+
+
+def delete_auto_backup(caller: Caller, id_: str) -> AutoBackup:
+    """Take an auto-backup out of kdna.conf and of the scheduler; its backups stay.
+
+    Raises `UsageError`, `SchedulerError`.
+    """
+    with both(caller) as (document, enter):
+        backup = document.find_auto_backup(id_)
+        document.delete_auto_backup(id_)
+        enter(backup, None)
+    Journal(caller.home, id_).remove()
+    return backup
+
+
+def _settled(backup: AutoBackup, scheduler: Scheduler | None) -> Settled:
+    return Settled(backup, scheduler.name if scheduler else "", scheduler.check() if scheduler else [])
+
+
+def _new(id_: str, server: Server, wish: Wish) -> AutoBackup:
+    """A whole record from what the user said. Raises `UsageError`, `SourceError`."""
+    if not wish.name or not wish.path:
+        raise UsageError("an auto-backup needs a name and a path", "Give -n and -p.")
+    backup = AutoBackup(
+        id=id_,
+        frequency=(wish.timing or Timing("daily")).text,
+        name=wish.name,
+        timestamp=_start(wish.start) if wish.start else local_now().date().isoformat(),
+        id_server=server.id,
+        path=_path(wish.path),
+        tag=wish.name if wish.tag is None else wish.tag,
+        project=wish.project,
+        since=_now(),
+        scheduled=wish.scheduled is not False,
+        settings=Policy.from_settings(wish.keep).settings(),
+    )
+    _check(backup)
+    return backup
+
+
+def _altered(old: AutoBackup, wish: Wish) -> AutoBackup:
+    """A record with changes. Raises `UsageError`, `SourceError`."""
+    new = replace(old, settings=_kept(old, wish))
+    if wish.name is not None:  # the project is where its backups are, and stays
+        new = replace(new, name=wish.name, project=project_of(old))
+    if wish.project is not None:
+        new = replace(new, project=wish.project)
+    if wish.retag:
+        new = replace(new, tag=_retagged(old, *wish.retag))
+    if wish.path is not None:
+        new = replace(new, path=_path(wish.path))
+    if wish.scheduled is not None:
+        new = replace(new, scheduled=wish.scheduled)
+    if wish.start is not None:
+        start = _start(wish.start)
+        new = replace(new, start=start) if has_run(old) else replace(new, start=None, timestamp=start)
+    if wish.timing:
+        new = replace(new, frequency=wish.timing.text)
+    if wish.start is not None or wish.timing:
+        new = replace(new, since=_now())  # nothing is owed for what this schedule would have done earlier
+    _check(new)
+    return new
+
+
+def _check(backup: AutoBackup) -> None:
+    """What only shows when it runs is said before. Raises `UsageError`."""
+    check_project(project_of(backup))
+    check_tag(tag_of(backup))
+    timing_of(backup)
+
+
+def _kept(old: AutoBackup, wish: Wish) -> dict[str, str]:
+    """The settings, with those of the policy that the user changed. Raises `UsageError`."""
+    if wish.keep_all and wish.keep:
+        raise UsageError("--keep-all keeps all backups", "Leave it out, or the other --keep-… options.")
+    policy = {} if wish.keep_all else {**old.policy.settings(), **wish.keep}
+    others = {key: value for key, value in old.settings.items() if not key.startswith(PREFIX)}
+    return {**others, **Policy.from_settings(policy).settings()}
+
+
+def _retagged(old: AutoBackup, tag: str, new: str) -> str:
+    """The new tag, where the user knows the old one. Raises `UsageError`."""
+    if tag != tag_of(old):
+        raise UsageError(
+            f"the tag of auto-backup {old.id} is {show(tag_of(old))}, not {show(tag)}",
+            "Give -t the tag as it is, then the new one.",
+        )
+    return new
+
+
+def _start(text: str) -> str:
+    """A start date for kdna.conf: without an offset from UTC, which there tells a run. Raises `UsageError`."""
+    moment = parse_timestamp(text)
+    return text if moment.tzinfo is None else moment.astimezone(LOCAL).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _now() -> str:
+    return local_now().isoformat(timespec="seconds")
+
+
+def _path(text: str) -> str:
+    """The absolute path of what is backed up, which is to be there. Raises `SourceError`."""
+    path = os.path.abspath(os.path.expanduser(text)) if text else ""
+    try:
+        os.stat(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SourceError(f"{show(text)}: {reason}", "Check the path; nothing was changed.") from None
+    return path

@@ -1,0 +1,215 @@
+"""Runs auto-backups: one now, or all that are due. No two runs of one overlap, and each is kept in its journal.
+
+The schedulers call this at each occasion, once in every hour and after a start of the machine. So what has to be tried
+again is only written down, with the time from which it may be, and whichever call comes after that does it: this
+survives a machine that sleeps, is switched off, or has its clock set. For the first quarter of an hour or so the call
+that failed stays and tries again itself, because a network that is just coming up deserves better than an hour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from kdna.actions.auto_journal import Busy, Journal, Log, Run
+from kdna.actions.auto_outlook import Outlook, outlook, pause, project_of, start_of, tag_of, timing_of
+from kdna.actions.caller import Caller
+from kdna.clock import SYSTEM, Clock, utc
+from kdna.config.file import edit, load
+from kdna.config.records import AutoBackup
+from kdna.errors import ConfigError, ConnectionLost, Interrupted, KdnaError, Unreachable, UsageError
+from kdna.progress import Counts
+from kdna.schedule.timing import next_run
+from kdna.schedule.zone import LOCAL, local_now
+
+if TYPE_CHECKING:
+    from kdna.actions.saving import SaveResult
+
+PATIENCE = 3  # attempts after which the call that failed waits and tries again itself
+_TRANSIENT = (Unreachable, ConnectionLost)  # what may be over in a while, without anybody doing anything
+_SLICE = 20.0  # seconds; a machine that wakes up notices after this long what time it is
+_KEPT_COUNTS = (
+    "files", "folders", "bytes", "new", "changed", "unchanged", "excluded", "failed", "bytes_new", "bytes_stored",
+    "bytes_sent",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended, or why there was none: `busy` when another run of the same auto-backup goes on."""
+
+    backup: AutoBackup
+    run: Run | None = None
+    error: KdnaError | None = None
+    busy: bool = False
+
+    @property
+    def again(self) -> datetime | None:
+        """When it is tried again, if it failed and that makes sense."""
+        return utc(self.run.retry).astimezone(LOCAL) if self.run and self.run.retry is not None else None
+
+    @property
+    def is_news(self) -> bool:
+        """Whether somebody who hears of failures only should hear of it: not of each of many attempts."""
+        return self.again is None or (self.run is not None and self.run.attempt == PATIENCE + 1)
+
+
+def run_now(caller: Caller, id_: str, counts: Counts) -> Outcome:
+    """Run one auto-backup, whether it is due or not. Raises `UsageError` when there is none with this id."""
+    outcome = _attempt(caller, id_, counts, SYSTEM, only_due=False)
+    assert outcome is not None  # noqa: S101 - for the type checker: only what is not due has none
+    return outcome
+
+
+def run_due(caller: Caller, id_: str | None, counts: Counts, clock: Clock = SYSTEM) -> Iterator[Outcome]:
+    """Run those that are due, or the one with this id if it is; each outcome as it comes.
+
+    Raises `UsageError` when there is none with this id, `ConfigError`.
+    """
+    document = load(caller.home)
+    backups = document.auto_backups if id_ is None else [document.find_auto_backup(id_)]
+    ids = [backup.id for backup in backups]
+    while ids:
+        waiting: list[tuple[int, str]] = []
+        for one in ids:
+            try:
+                outcome = _attempt(caller, one, counts, clock, only_due=True)
+            except UsageError:  # deleted meanwhile
+                continue
+            if outcome is None:
+                continue
+            yield outcome
+            run = outcome.run
+            if run and run.retry is not None and run.attempt <= PATIENCE:
+                waiting.append((run.retry, one))
+        ids = [one for _, one in waiting]
+        if waiting:
+            _wait_until(min(waiting)[0], clock)
+
+
+def _attempt(caller: Caller, id_: str, counts: Counts, clock: Clock, only_due: bool) -> Outcome | None:
+    """Run one auto-backup; None when it is not due and nobody insists. Raises `UsageError` for an unknown id."""
+    backup = load(caller.home).find_auto_backup(id_)
+    journal = Journal(caller.home, id_)
+    try:
+        if only_due and outlook(backup, journal.runs(), local_now(clock)).due is None:
+            return None
+        with journal.turn():
+            view = outlook(backup, journal.runs(), local_now(clock))  # again: another call may have been quicker
+            if only_due and view.due is None:
+                return None
+            return _Attempt(caller, backup, journal, view, clock).run(counts)
+    except Busy:
+        return Outcome(backup, busy=True)
+    except UsageError as error:  # of a line written by hand; others may be right
+        return Outcome(backup, error=error)
+
+
+class _Attempt:
+    """One run, from its first line in the journal to its last."""
+
+    def __init__(self, caller: Caller, backup: AutoBackup, journal: Journal, view: Outlook, clock: Clock) -> None:
+        self._log = Log(caller.sink)
+        self._caller = replace(caller, sink=self._log)
+        self._backup = backup
+        self._journal = journal
+        self._owed = view.due is not None
+        self._clock = clock
+        self._run = Run(began=clock.now_ns(), attempt=view.attempt)
+
+    def run(self, counts: Counts) -> Outcome:
+        """Make the backup. What goes wrong is in the outcome; only what ends the program is raised."""
+        counts.reset()
+        run = self._run
+        self._keep()
+        try:
+            self._save(counts)
+        except Interrupted:
+            if not run.made_backup:
+                run.result, run.error = "interrupted", "interrupted"
+            raise
+        except KdnaError as error:
+            run.result, run.error, run.hint = "failed", str(error), error.hint
+            run.retry = self._retry() if isinstance(error, _TRANSIENT) else None
+            return Outcome(self._backup, run, error)
+        except BaseException as error:
+            run.result, run.error = "failed", type(error).__name__
+            raise
+        finally:
+            run.ended = self._clock.now_ns()
+            run.counts = {name: value for name, value in asdict(counts).items() if name in _KEPT_COUNTS}
+            run.log = self._log.lines()
+            self._keep()
+        return Outcome(self._backup, run)
+
+    def _save(self, counts: Counts) -> None:
+        # heavy: loads everything that makes a backup, which a call that finds nothing due must not pay for
+        from kdna.actions.saving import SaveRequest, add_backup
+
+        backup, run = self._backup, self._run
+        request = SaveRequest(
+            project=project_of(backup), path=backup.path, tag=tag_of(backup), prefix=True, server=backup.id_server
+        )
+        result = add_backup(self._caller, request, counts)
+        run.result = "incomplete" if counts.failed else "done"
+        run.tag, run.snapshot = result.tag, result.snapshot
+        self._date()
+        self._forget(result)
+
+    def _forget(self, made: SaveResult) -> None:
+        """Delete what the policy does not keep. The backup is made; whatever goes wrong here does not undo that."""
+        # heavy, see above
+        from kdna.actions.forgetting import forget_after_run
+
+        try:
+            result = forget_after_run(self._caller, self._backup.settings, made)
+        except KdnaError as error:
+            self._log.notice(f"old backups were not deleted as the policy says: {error}")
+            return
+        if result is not None:
+            self._run.forgotten = len(result.forgotten)
+            for problem in result.problems:
+                what = f"{problem.server.alias} {problem.what}".strip()
+                self._log.notice(f"old backups were not all deleted as the policy says: {what}: {problem.error}")
+
+    def _date(self) -> None:
+        """Put the date of this run into kdna.conf, if the auto-backup is still there."""
+        moment = utc(self._run.began).astimezone(LOCAL)
+        try:
+            with edit(self._caller.home) as document, suppress(UsageError):
+                now = document.find_auto_backup(self._backup.id)
+                start = now.start
+                if start_of(now) > moment.date():  # which the date of this run would hide
+                    start = start_of(now).isoformat()
+                document.update_auto_backup(replace(now, timestamp=moment.isoformat(timespec="seconds"), start=start))
+        except ConfigError as error:
+            self._log.notice(f"the date of this run is not in kdna.conf: {error}")
+
+    def _retry(self) -> int | None:
+        """From when it may be tried again: nanoseconds since the epoch; None when the next occasion comes before."""
+        if not self._owed:
+            return None
+        now = local_now(self._clock)
+        again = now + pause(self._run.attempt)
+        following = next_run(timing_of(self._backup), now, start_of(self._backup))
+        if following is not None and following.timestamp() <= again.timestamp():
+            return None
+        return self._clock.now_ns() + round(pause(self._run.attempt).total_seconds()) * 1_000_000_000
+
+    def _keep(self) -> None:
+        """Write the journal; where that cannot be done, the backup is worth more."""
+        try:
+            self._journal.write(self._run)
+        except ConfigError as error:
+            self._caller.sink.notice(f"this run is not in the journal: {error}")
+
+
+def _wait_until(moment: int, clock: Clock) -> None:
+    """Wait until the clock shows a moment, in nanoseconds since the epoch, or as long has passed by another clock."""
+    longest = (moment - clock.now_ns()) / 1e9
+    began = clock.monotonic()
+    while clock.now_ns() < moment and clock.monotonic() - began < longest:
+        clock.sleep(min(_SLICE, max((moment - clock.now_ns()) / 1e9, 0.01)))
