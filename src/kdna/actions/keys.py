@@ -11,7 +11,7 @@ from kdna.actions.caller import Caller
 from kdna.config.file import create, edit
 from kdna.errors import KeyFileError, UsageError
 from kdna.seal import keyfile
-from kdna.seal.keyfile_io import read_key, replace_key, write_key
+from kdna.seal.keyfile_io import read_key, replace_key, taken, write_key
 from kdna.seal.keys import AccessKey
 
 FILE_NAME = "kdna.key"
@@ -71,14 +71,23 @@ def full_secret(caller: Caller) -> bytes:
     key = access_key(caller)
     path = caller.home.key_file
     if key is None:
-        raise KeyFileError(f"there is no key yet: {path}", "The first encrypted backup makes it; or 'kdna encrypt keygen'.")
+        raise KeyFileError(
+            f"there is no key yet: {path}", "The first encrypted backup makes it; or 'kdna encrypt keygen'."
+        )
     if not isinstance(key, bytes):
         raise KeyFileError(f"{path} is a put key, which adds backups and can do nothing else", "Use your own key here.")
     return key
 
 
 def make_key_file(caller: Caller, where: str, key: keyfile.Key | None = None) -> Path:
-    """Write a key, a new one unless another is given: into `where` as kdna.key if that is a folder, else as that file.
+    """Write a key, a new one unless another is given, to where `free_place` says. Raises `KeyFileError`."""
+    path = free_place(caller, where)
+    write_key(path, key or keyfile.create())
+    return path
+
+
+def free_place(caller: Caller, where: str) -> Path:
+    """Where a key file goes: into `where` as kdna.key if that is a folder, else that very name.
 
     Raises `KeyFileError`, also when there is a file of that name: none is ever overwritten.
     """
@@ -88,7 +97,8 @@ def make_key_file(caller: Caller, where: str, key: keyfile.Key | None = None) ->
         path = path / FILE_NAME
     if not path.parent.is_dir():
         raise KeyFileError(f"there is no folder {path.parent}", "Make the folder first, or choose another.")
-    write_key(path, key or keyfile.create())
+    if os.path.lexists(path):
+        raise taken(path)
     return path
 
 

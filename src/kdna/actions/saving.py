@@ -23,12 +23,15 @@ from kdna.config.values import check_text, show
 from kdna.errors import Fenced, KdnaError, NoRepository, SourceError, TagTaken, UsageError
 from kdna.progress import Counts
 from kdna.repository.opening import Repository, create_repository
-from kdna.repository.session import Trial
+from kdna.repository.reader import Reader
+from kdna.repository.session import Session, Trial
+from kdna.repository.shelf import Shelf, ShelfReader, ShelfStore
 from kdna.repository.tags import taken
 from kdna.snapshot.estimate import estimated
 from kdna.snapshot.manifest import Client, Manifest, Stats, decode_manifest, encode_manifest
 from kdna.snapshot.save import Saved, SaveOptions, save
 from kdna.snapshot.select import rules_of
+from kdna.snapshot.store import Store
 from kdna.storage.local import LocalStorage
 
 _TRIES = 5  # sessions that are fenced, or generated tags that somebody else takes, before giving up
@@ -174,26 +177,34 @@ class _Job:
         tag = self._free_tag(repository)
         reader = repository.reader()
         reader.refresh()
-        parent = self._parent(repository)
-        with self._progress(parent):
-            save(Trial(reader), reader, self.source, parent, self._options, self._counts, self._caller.sink)
+        with self._remembered(repository, reader, Trial(reader)) as (shelf, store):
+            parent = self._parent(repository, shelf)
+            with self._progress(parent):
+                save(store, reader, self.source, parent, self._options, self._counts, self._caller.sink)
         return _Made(tag, "")
 
     def _save_once(self, repository: Repository, tag: str) -> _Made:
         """One session from its token to its commit. Raises `Fenced`, `TagTaken`."""
         reader = repository.reader()
         description: dict[str, str | int] = {"host": host_name(), "user": user_name(), "began": SYSTEM.now_ns()}
-        with repository.session(reader, description, self._counts) as session:
-            parent = self._parent(repository)  # listed after the token exists: what it refers to stays until we end
+        with (
+            repository.session(reader, description, self._counts) as session,
+            self._remembered(repository, reader, session) as (shelf, store),
+        ):
+            # listed after the token exists: what it refers to stays until we end
+            parent = self._parent(repository, shelf)
             began = SYSTEM.now_ns()
             with self._progress(parent):
-                saved = save(session, reader, self.source, parent, self._options, self._counts, self._caller.sink)
+                saved = save(store, reader, self.source, parent, self._options, self._counts, self._caller.sink)
             self._counts.phase = "finishing"
             with turn(self._caller.home, repository.id) as mine:
-                sid = session.commit(
-                    lambda sent: encode_manifest(self._manifest(tag, began, saved, mine.client, sent)),
-                    (self._request.project, tag),
-                )
+
+                def describe(sent: int) -> bytes:
+                    return encode_manifest(self._manifest(tag, began, saved, mine.client, sent))
+
+                sid = session.commit(describe, (self._request.project, tag))
+                if shelf is not None:
+                    shelf.done(describe(session.counts.bytes_sent))
                 try:
                     mine.done(sid)
                 except OSError as error:
@@ -216,16 +227,27 @@ class _Job:
             number += 1
             tag = f"{stem}-{number}"
 
-    def _parent(self, repository: Repository) -> Manifest | None:
-        """The newest backup of the same source on the same machine, in whatever project."""
+    @contextmanager
+    def _remembered(
+        self, repository: Repository, reader: Reader, session: Session | Trial
+    ) -> Iterator[tuple[Shelf | None, Store]]:
+        """Where blobs go; with a put key by way of the shelf, from which the reader has what it can't read itself."""
+        if not isinstance(reader, ShelfReader):
+            yield None, session
+            return
+        with repository.shelf(os.fsencode(host_name()) + b"\0" + self.source) as shelf:
+            reader.shelf = shelf
+            yield shelf, ShelfStore(session, shelf)
+
+    def _parent(self, repository: Repository, shelf: Shelf | None) -> Manifest | None:
+        """The newest backup of the same source on the same machine, in whatever project; with a put key, its last."""
         self._counts.phase = "comparing"
         host, newest = host_name(), None
+        if shelf is not None:
+            return _decoded(shelf.manifest())
         for record in repository.manifests(repository.snapshots()):
-            if record.payload is None:
-                continue
-            try:
-                manifest = decode_manifest(record.payload)
-            except KdnaError:  # damaged or of a later version: another may do
+            manifest = _decoded(record.payload)
+            if manifest is None:
                 continue
             if manifest.source == self.source and manifest.host == host:
                 newest = manifest if newest is None or manifest.began > newest.began else newest
@@ -270,6 +292,14 @@ class _Job:
             note=self._request.note,
             excludes=list(self._request.excludes),
         )
+
+
+def _decoded(payload: bytes | None) -> Manifest | None:
+    """A manifest to compare with; None for one that is damaged or of a later version: another may do."""
+    try:
+        return None if payload is None else decode_manifest(payload)
+    except KdnaError:
+        return None
 
 
 def _source(path: str) -> bytes:

@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from kdna.config.records import Server
 
 
-@click.group(cls=Group)
+_MORE = {
+    "passphrase": "encrypt_passphrase",
+    "put-key": "encrypt_put_key",
+    "recovery": "encrypt_recovery",
+    "restore-key": "encrypt_restore_key",
+}
+
+
+@click.group(cls=Group, more=_MORE)
 def group() -> None:
     """The key, and whether new backups are encrypted."""
 
@@ -58,7 +66,8 @@ def status(settings: Settings, /) -> None:
     if settings.json:
         servers = [as_dict(server) for server in state.servers]
         facts = {"path": str(key.path), "exists": key.exists, "kind": key.kind, "protected": key.protected}
-        say_json({"key": {**facts, "problem": key.problem}, "servers": servers})
+        more = {"keyring": key.keyring, "repository": key.repository or None, "problem": key.problem}
+        say_json({"key": {**facts, **more}, "servers": servers})
         return
     say_facts([("key", str(key.path)), ("", _key_line(key))])
     say("")
@@ -108,7 +117,10 @@ def _key_line(key: KeyState) -> str:
     if key.problem:
         return f"cannot be used: {key.problem}"
     kind = "opens your backups" if key.kind == "full" else "adds backups and cannot read them"
-    return f"{kind}{', protected by a passphrase' if key.protected else ''}"
+    if key.repository:
+        kind = f"a put key: {kind}; for repository {key.repository}"
+    kept = " that the system's keyring keeps" if key.keyring else ""
+    return f"{kind}{', protected by a passphrase' if key.protected else ''}{kept}"
 
 
 def _kind(server: Server) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ from kdna.repository.copies import Copies
 from kdna.repository.reader import PARALLEL, Reader
 from kdna.repository.records import missing, open_record, read_object
 from kdna.repository.session import Session
+from kdna.repository.shelf import Shelf, ShelfReader
 from kdna.repository.tags import Tags
 from kdna.seal import slots
 from kdna.seal.encrypted import Encrypted
@@ -39,6 +41,7 @@ from kdna.seal.record import Record, authenticate, decode_record, encode_record
 from kdna.storage.base import Storage
 
 _BEGINNING = b"KDNA"  # of a record
+_SHELVES = "shelves"  # in the cache
 _SPARED = "spares-made"  # in the cache
 
 
@@ -80,7 +83,13 @@ class Repository:
 
     def reader(self) -> Reader:
         """A reader that has not looked at the server yet: `refresh` it, or give it to a session."""
-        return Reader(self.storage, self.seal, self.cache)
+        kind = Reader if self.seal.can_read else ShelfReader
+        return kind(self.storage, self.seal, self.cache)
+
+    def shelf(self, source: bytes) -> Shelf:
+        """What a put key remembers of the last backup of a source; `source` is any name of it."""
+        name = hashlib.sha256(source).hexdigest()[:32]
+        return Shelf(self.cache.path(f"{_SHELVES}/{name}"), self.seal.hasher(tree=True))
 
     def session(self, reader: Reader, description: dict[str, str | int], counts: Counts | None = None) -> Session:
         """A session that writes one backup; `description` says who runs it, for those who find its token.

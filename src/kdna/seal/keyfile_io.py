@@ -33,9 +33,7 @@ def write_private(path: Path, data: bytes) -> None:
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
     except FileExistsError:
-        raise KeyFileError(
-            f"{path} exists already", "Key files are never overwritten: choose another name, or move it away."
-        ) from None
+        raise taken(path) from None
     except OSError as error:
         raise _cannot("create", path, error) from error
     try:
@@ -141,6 +139,13 @@ def _sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def taken(path: Path) -> KeyFileError:
+    """The error for a name that there is a file of."""
+    return KeyFileError(
+        f"{path} exists already", "Key files are never overwritten: choose another name, or move it away."
+    )
 
 
 def _cannot(verb: str, path: Path, error: OSError) -> KeyFileError:
