@@ -86,12 +86,12 @@ def forget_backups(
         raise UsageError("nothing says which backups to keep", "Give at least one of --keep-last to --keep-within.")
     with looked(caller, replace(wanted, project=None)) as listing:
         backups = [b for b in listing.backups if wanted.project in (None, b.project)]
-        plan = ForgetPlan(policy, _grouped(policy, backups))
+        plan = ForgetPlan(policy, grouped(policy, backups))
         if dry_run or not plan.dropped:
             return ForgetResult(plan, problems=listing.problems, dry_run=dry_run)
         if not confirm(plan):
             raise Declined("not confirmed: nothing was deleted", "")
-        return _carry_out(plan, listing.problems)
+        return carry_out(plan, listing.problems)
 
 
 def forget_after_run(caller: Caller, keep: Mapping[str, str], made: SaveResult) -> ForgetResult | None:
@@ -113,11 +113,11 @@ def forget_after_run(caller: Caller, keep: Mapping[str, str], made: SaveResult) 
                 f"{made.server} does not list the backup {made.snapshot[:12]}, which was just made there",
                 "Nothing was deleted. 'kdna backup list' shows what there is.",
             )
-        plan = ForgetPlan(policy, _grouped(policy, mine, made.snapshot))
-        return _carry_out(plan, listing.problems)
+        plan = ForgetPlan(policy, grouped(policy, mine, made.snapshot))
+        return carry_out(plan, listing.problems)
 
 
-def _grouped(policy: Policy, backups: Iterable[Backup], just_made: str = "") -> list[Group]:
+def grouped(policy: Policy, backups: Iterable[Backup], just_made: str = "") -> list[Group]:
     """All backups by their source, each with its verdict."""
     now = _local(SYSTEM.now_ns())
     found: dict[tuple[str, str, str, str], list[Backup]] = {}
@@ -148,7 +148,7 @@ def _local(ns: int) -> datetime:
         return utc(ns)
 
 
-def _carry_out(plan: ForgetPlan, problems: Sequence[Problem]) -> ForgetResult:
+def carry_out(plan: ForgetPlan, problems: Sequence[Problem]) -> ForgetResult:
     """Delete what the plan does not keep, repository by repository; trouble with one does not stop the others."""
     result = ForgetResult(plan, problems=list(problems))
     repositories = {id(backup.repository): backup for backup in plan.dropped}

@@ -66,8 +66,7 @@ def rename_tag(caller: Caller, old: str, new: str, project: str | None, server: 
         raise UsageError("the old tag and the new one are the same", "Give another new tag.")
     with meant(caller, lambda backups: tagged_by(old, project, backups), server) as backup:
         found = _in_project(backup, old, project)
-        renamed = _take_away(_claim(backup, found, new), found, old)
-        return Tagged(found, new, renamed)
+        return Tagged(found, new, renamed(backup, found, old, new))
 
 
 def backup_of(file: str, project: str, backups: Sequence[Backup]) -> Backup:
@@ -134,6 +133,11 @@ def _in_project(backup: Backup, tag: str, project: str | None) -> str:
     if len(projects) > 1:
         raise Ambiguous(f"{show(tag)} is a tag of projects {', '.join(projects)}", "Say which with -p.")
     return projects[0]
+
+
+def renamed(backup: Backup, project: str, old: str, new: str) -> Backup:
+    """The backup with one tag in place of another. Interrupted, it has both, and can be renamed again."""
+    return _take_away(_claim(backup, project, new), project, old)
 
 
 def _claim(backup: Backup, project: str, tag: str) -> Backup:
