@@ -224,7 +224,8 @@ class WrongKey(RepositoryError):
     """The key does not open this repository."""
 
     default_hint = (
-        "Use the key file that made the repository: copy it to ~/.kdna/kdna.key, or name it with KDNA_KEY_FILE."
+        "Use the key file that made the repository: copy it to ~/.kdna/kdna.key, or name it with KDNA_KEY_FILE; "
+        "'kdna encrypt restore-key' makes it from a recovery sheet."
     )
 
 

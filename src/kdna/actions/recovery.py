@@ -76,7 +76,8 @@ def read_sheet(where: str) -> str:
 def restore_key(caller: Caller, where: str | None, read: Callable[[], str]) -> Path:
     """Make a key file from words, or a sheet's text, at the place of the user's key unless `where` says otherwise.
 
-    `read` gives them, and is called only when there is no file of that name yet. Raises `KeyFileError`: some word is wrong, or there is a file of that name.
+    `read` gives them, and is called only when there is no file of that name yet.
+    Raises `KeyFileError`: some word is wrong, or there is a file of that name.
     """
     place = where or str(caller.home.key_file)
     free_place(caller, place)

@@ -40,10 +40,10 @@ def trust_host_key(host: str, port: int, key_type: str, fingerprint: str) -> boo
     return _ask("Is it the right one, to be trusted from now on?")
 
 
-def passphrase(what: str) -> str:
-    """A passphrase, typed unseen. Raises `Declined` where nobody can be asked."""
+def passphrase(what: str, otherwise: str) -> str:
+    """A passphrase, typed unseen. Raises `Declined` where nobody can be asked; `otherwise` says what to do then."""
     if not interactive():
-        raise Declined(f"{what} is needed, and there is no terminal to ask on", "Run the command on a terminal.")
+        raise Declined(f"{what} is needed, and there is no terminal to ask on", otherwise)
     try:
         answer: str = click.prompt(visible(what), hide_input=True, err=True)
     except click.Abort:

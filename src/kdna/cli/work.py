@@ -16,6 +16,9 @@ from kdna.progress import Counts
 if TYPE_CHECKING:
     from kdna.actions.caller import Caller
 
+_ELSE = "Run the command on a terminal, or set KDNA_PASSPHRASE_COMMAND to a command that prints it."
+_ELSE_NEW = "Run the command on a terminal, or name a command that prints it with --from-command."
+
 
 @dataclass(frozen=True)
 class Work:
@@ -39,8 +42,8 @@ def work(settings: Settings, counts: Counts | None = None, accept_new_host_key: 
 
     with report(settings, counts) as shown:
         home = Home.locate()
-        trust, ask = _trust(shown, accept_new_host_key), _passphrase(shown)
-        yield Work(Caller(home, shown, trust, ask, _twice(ask)), shown)
+        trust = _trust(shown, accept_new_host_key)
+        yield Work(Caller(home, shown, trust, _passphrase(shown, _ELSE), _twice(_passphrase(shown, _ELSE_NEW))), shown)
 
 
 def _trust(shown: Report, accept: bool) -> Callable[[str, int, str, str], bool] | None:
@@ -62,10 +65,12 @@ def _trust(shown: Report, accept: bool) -> Callable[[str, int, str, str], bool] 
     return ask
 
 
-def _passphrase(shown: Report) -> Callable[[str], str]:
+def _passphrase(shown: Report, otherwise: str) -> Callable[[str], str]:
+    """What asks for a passphrase, with the display out of the way."""
+
     def ask(what: str) -> str:
         with shown.paused():
-            return terminal.passphrase(what)
+            return terminal.passphrase(what, otherwise)
 
     return ask
 
