@@ -43,7 +43,7 @@ def check_alone(caller: Caller, server: Server, has_session: bool) -> None:
     except LoginRefused as error:
         raise LoginRefused(
             f"where nobody is logged in there is no ssh agent, and then {error}",
-            f"Use a key without a passphrase: 'kdna server update {server.alias} -c KEYFILE'; --no-check leaves this out.",
+            f"Use a key without a passphrase: 'kdna server update {server.alias} -c KEYFILE'. Or use --no-check.",
         ) from None
     except (KeyFileError, Unsupported) as error:
         raise type(error)(f"where nobody is there to ask, {error}", error.hint) from None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from kdna.actions.auto_alone import check_alone
 from kdna.actions.auto_entries import both
 from kdna.actions.auto_journal import Journal
-from kdna.actions.auto_outlook import has_run, project_of, tag_of, timing_of
+from kdna.actions.auto_outlook import Outlook, has_run, outlook, project_of, tag_of, timing_of
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import local_server
 from kdna.actions.naming import check_project, check_tag
@@ -18,7 +18,7 @@ from kdna.config.records import AutoBackup, Server
 from kdna.config.values import parse_timestamp, show
 from kdna.errors import SourceError, UsageError
 from kdna.schedule.scheduler import Scheduler, choose
-from kdna.schedule.timing import Timing
+from kdna.schedule.timing import Timing, parse_timing
 from kdna.schedule.zone import LOCAL, local_now
 from kdna.upkeep.retention import PREFIX, Policy
 
@@ -27,7 +27,8 @@ from kdna.upkeep.retention import PREFIX, Policy
 class Wish:
     """What the user says of an auto-backup; what is None is chosen, or left as it is.
 
-    `retag` is the tag as it is and the new one. `keep` are settings of a policy; `keep_all` takes the policy away.
+    `schedule` is a word, and `custom` the expression that goes with custom: one string, or the five fields. `retag` is
+    the tag as it is and the new one. `keep` are settings of a policy; `keep_all` takes the policy away.
     `scheduled`: whether the system's scheduler gets an entry.
     """
 
@@ -36,7 +37,8 @@ class Wish:
     retag: tuple[str, str] | None = None
     path: str | None = None
     start: str | None = None
-    timing: Timing | None = None
+    schedule: str | None = None
+    custom: tuple[str, ...] = ()
     project: str | None = None
     keep: Mapping[str, str] = field(default_factory=dict)
     keep_all: bool = False
@@ -48,6 +50,7 @@ class Settled:
     """An auto-backup as it is now. `scheduler` has an entry for it, `remarks` say what may keep that from running."""
 
     backup: AutoBackup
+    outlook: Outlook
     scheduler: str
     remarks: list[str]
 
@@ -70,7 +73,7 @@ def create_auto_backup(caller: Caller, id_: str | None, server: str | None, wish
         document.add_auto_backup(backup)
         scheduler = enter(None, backup)
     Journal(caller.home, backup.id).remove()  # what an earlier auto-backup with this id has left
-    return _settled(backup, scheduler)
+    return _settled(caller, backup, scheduler)
 
 
 def update_auto_backup(caller: Caller, id_: str, wish: Wish) -> Settled:
@@ -85,7 +88,7 @@ def update_auto_backup(caller: Caller, id_: str, wish: Wish) -> Settled:
         new = _altered(old, wish)
         document.update_auto_backup(new)
         scheduler = enter(old, new)
-    return _settled(new, scheduler)
+    return _settled(caller, new, scheduler)
 
 
 def delete_auto_backup(caller: Caller, id_: str) -> AutoBackup:
@@ -101,8 +104,9 @@ def delete_auto_backup(caller: Caller, id_: str) -> AutoBackup:
     return backup
 
 
-def _settled(backup: AutoBackup, scheduler: Scheduler | None) -> Settled:
-    return Settled(backup, scheduler.name if scheduler else "", scheduler.check() if scheduler else [])
+def _settled(caller: Caller, backup: AutoBackup, scheduler: Scheduler | None) -> Settled:
+    ahead = outlook(backup, Journal(caller.home, backup.id).runs(), local_now())
+    return Settled(backup, ahead, scheduler.name if scheduler else "", scheduler.check() if scheduler else [])
 
 
 def _new(id_: str, server: Server, wish: Wish) -> AutoBackup:
@@ -111,7 +115,7 @@ def _new(id_: str, server: Server, wish: Wish) -> AutoBackup:
         raise UsageError("an auto-backup needs a name and a path", "Give -n and -p.")
     backup = AutoBackup(
         id=id_,
-        frequency=(wish.timing or Timing("daily")).text,
+        frequency=_timing(wish).text,
         name=wish.name,
         timestamp=_start(wish.start) if wish.start else local_now().date().isoformat(),
         id_server=server.id,
@@ -142,9 +146,9 @@ def _altered(old: AutoBackup, wish: Wish) -> AutoBackup:
     if wish.start is not None:
         start = _start(wish.start)
         new = replace(new, start=start) if has_run(old) else replace(new, start=None, timestamp=start)
-    if wish.timing:
-        new = replace(new, frequency=wish.timing.text)
-    if wish.start is not None or wish.timing:
+    if wish.schedule is not None:
+        new = replace(new, frequency=_timing(wish).text)
+    if wish.start is not None or wish.schedule is not None:
         new = replace(new, since=_now())  # nothing is owed for what this schedule would have done earlier
     _check(new)
     return new
@@ -155,6 +159,11 @@ def _check(backup: AutoBackup) -> None:
     check_project(project_of(backup))
     check_tag(tag_of(backup))
     timing_of(backup)
+
+
+def _timing(wish: Wish) -> Timing:
+    """How often; daily unless something else is said. Raises `UsageError`."""
+    return parse_timing("daily" if wish.schedule is None else wish.schedule, wish.custom)
 
 
 def _kept(old: AutoBackup, wish: Wish) -> dict[str, str]:
