@@ -1,0 +1,86 @@
+"""What a check of a repository comes to: findings about objects on the server, and the files that suffer from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple
+
+from kdna.snapshot.walk import Path
+
+MOST_NAMED = 10_000  # wounds of one backup that are kept one by one; beyond that they are counted
+
+
+class Sort(str, Enum):
+    """How an object is not what it should be."""
+
+    DAMAGED = "damaged"  # there, and not what was written
+    MISSING = "missing"  # not there
+    WRONG = "wrong"  # whole, and contradicts the other objects
+    UNKNOWN = "unknown"  # written by a later KDNA: nobody here can tell
+
+
+class Finding(NamedTuple):
+    """Something that is wrong with one object on the server."""
+
+    name: str  # of the object
+    sort: Sort
+    why: str
+
+
+class Blob(NamedTuple):
+    """A blob by its id, and whether it is one of a tree."""
+
+    ident: bytes
+    tree: bool
+
+
+class Wound(NamedTuple):
+    """One entry of a backup that cannot be restored; of a folder, with what its record held or the rest of it."""
+
+    path: Path
+    why: str
+    blobs: tuple[Blob, ...]  # those it lacks; empty where that cannot be told
+
+
+@dataclass(frozen=True)
+class Harm:
+    """What cannot be restored of one backup. `whole`: none of it can, because its manifest is lost."""
+
+    wounds: tuple[Wound, ...] = ()
+    count: int = 0  # of wounds, those included that are not kept
+    whole: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.count) or self.whole
+
+
+@dataclass
+class Report:
+    """The outcome of a check. What was `known` to be lost already, and agreed to, is no news."""
+
+    findings: list[Finding] = field(default_factory=list)
+    harm: dict[str, Harm] = field(default_factory=dict)  # by snapshot id
+    known: dict[str, Harm] = field(default_factory=dict)  # the same
+    notes: list[str] = field(default_factory=list)  # harmless, for the curious
+    backups: int = 0  # looked at
+    packs: int = 0  # listed
+    stored: int = 0  # bytes of all packs
+    packs_read: int = 0
+    bytes_read: int = 0
+    oldest: int | None = None  # when the pack that waits longest was read the last time, ns; None: one never was
+
+    @property
+    def damaged(self) -> bool:
+        """Whether anything is not as it was written."""
+        return bool(self.harm) or any(finding.sort != Sort.UNKNOWN for finding in self.findings)
+
+    @property
+    def unknown(self) -> bool:
+        """Whether there is something that could not be judged."""
+        return any(finding.sort == Sort.UNKNOWN for finding in self.findings)
+
+    def add(self, found: Iterable[Finding]) -> None:
+        """Take findings, each once."""
+        self.findings += [one for one in dict.fromkeys(found) if one not in self.findings]

@@ -1,0 +1,115 @@
+"""Checks a whole pack: its name, its table, every frame, every blob. Pure.
+
+A pack is named by the SHA-256 of its bytes, which anybody can check. That its frames open and hold the blobs that the
+table says is more: a name can be made for any bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from kdna.errors import Damaged, KdnaError, NewerFormat, WrongKey
+from kdna.repository.compress import decompress
+from kdna.repository.pack import FrameTable, PackTable, read_table
+from kdna.seal.envelope import HEADER_MAX, Seal
+from kdna.upkeep.findings import Blob
+
+Problem = tuple[type[KdnaError], str]
+
+
+class Checked(NamedTuple):
+    """What a pack turned out to be. `table` is its own, or the index's where it has none that can be read."""
+
+    name: bytes
+    misnamed: bool  # the bytes are not those that were written
+    table: PackTable | None
+    own: bool  # whether the table is the pack's own
+    problem: Problem | None  # why its own table cannot be read
+    bad: dict[int, str]  # numbers of frames that hold not what they should, and why
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong with it."""
+        return not (self.misnamed or self.problem or self.bad)
+
+    def lost(self) -> Iterator[Blob]:
+        """The blobs in frames that do not hold what they should."""
+        if self.table is not None:
+            for number, frame in enumerate(self.table.frames, 1):
+                if number in self.bad:
+                    yield from (Blob(ident, self.table.tree) for ident, _, _ in frame.blobs())
+
+    def why(self) -> str:
+        """What is wrong, in a few words."""
+        if self.problem:
+            return self.problem[1]
+        if self.bad:
+            frames = f"{len(self.bad)} of its {len(self.table.frames) if self.table else 0} frames"
+            return f"{frames} do not hold what was written ({next(iter(self.bad.values()))})"
+        return "its bytes are not those that were written, though everything in it can be read"
+
+
+def check(seal: Seal, name: bytes, data: bytes, known: PackTable | None = None) -> Checked:
+    """Check the bytes of a pack; `known` is what the index says of it, used where its own table cannot be read."""
+    misnamed = hashlib.sha256(data).digest() != name
+    table: PackTable | None = known
+    problem: Problem | None = None
+    try:
+        table = own_table(seal, name, data)
+    except (Damaged, WrongKey, NewerFormat) as error:
+        problem = (type(error), str(error))
+    bad = {} if table is None else _bad_frames(seal, table, data)
+    return Checked(name, misnamed, table, problem is None, problem, bad)
+
+
+def own_table(seal: Seal, name: bytes, data: bytes) -> PackTable:
+    """The table of a pack from all its bytes. Raises `Damaged`, `WrongKey`, `NewerFormat`."""
+    table = read_table(seal, name, len(data), data)
+    if isinstance(table, int):
+        raise Damaged(f"pack {name.hex()[:12]} ends within its table")
+    return table
+
+
+def _bad_frames(seal: Seal, table: PackTable, data: bytes) -> dict[int, str]:
+    """Numbers of frames that do not hold the blobs they should."""
+    try:
+        opener = seal.reader(data[:HEADER_MAX])
+    except (Damaged, WrongKey, NewerFormat) as error:
+        return dict.fromkeys(range(1, len(table.frames) + 1), str(error))
+    hasher = seal.hasher(table.tree)
+    bad: dict[int, str] = {}
+    at = table.first
+    view = memoryview(data)
+    for number, frame in enumerate(table.frames, 1):
+        sealed = view[at : at + frame.sealed]
+        at += frame.sealed
+        try:
+            raw = decompress(frame.method, opener.frame(number, sealed, number == len(table.frames)), frame.raw)
+        except Damaged as error:
+            bad[number] = str(error)
+            continue
+        if wrong := sum(hasher(raw[start : start + length]) != ident for ident, start, length in frame.blobs()):
+            bad[number] = f"{wrong} of its {frame.count} blobs are others than its table says"
+    return bad
+
+
+def good_blobs(seal: Seal, checked: Checked, data: bytes) -> Iterator[tuple[Blob, bytes]]:
+    """Every blob of the frames that are whole, with its bytes."""
+    table = checked.table
+    if table is None or len(checked.bad) == len(table.frames):
+        return
+    opener = seal.reader(data[:HEADER_MAX])
+    for number, frame, at in _placed(table.frames, table.first):
+        if number not in checked.bad:
+            sealed = data[at : at + frame.sealed]
+            raw = decompress(frame.method, opener.frame(number, sealed, number == len(table.frames)), frame.raw)
+            yield from ((Blob(one, table.tree), raw[start : start + size]) for one, start, size in frame.blobs())
+
+
+def _placed(frames: Sequence[FrameTable], first: int) -> Iterator[tuple[int, FrameTable, int]]:
+    """Number, table and position of each frame."""
+    for number, frame in enumerate(frames, 1):
+        yield number, frame, first
+        first += frame.sealed

@@ -1,0 +1,327 @@
+"""Checks a repository: every object, whether all that the backups need is there, and as much of the content as asked.
+
+    structure   records, index, listing, manifests, trees: every blob of every backup lies in a pack that is there
+    quick       and the server hashes its packs, where it can: nothing is transferred
+    read        and packs are read, every frame opened, every blob compared with its id
+
+Nothing of this machine's cache is relied upon. Where anything is found, the structure is looked at a second time: what
+others did to the repository meanwhile looks like damage only once. That second look also finds out which files of
+which backups suffer.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from kdna.errors import Damaged, Missing, NewerFormat, WrongKey
+from kdna.progress import Counts
+from kdna.repository import layout
+from kdna.repository.cache import Cache
+from kdna.repository.index import open_segment
+from kdna.repository.opening import Repository
+from kdna.repository.pack import PackTable
+from kdna.repository.reader import Reader
+from kdna.repository.records import read_object
+from kdna.storage.base import Digests
+from kdna.upkeep.findings import Blob, Finding, Harm, Report, Sort
+from kdna.upkeep.losses import read_lost
+from kdna.upkeep.memory import Memory
+from kdna.upkeep.mirror import ProvenPacks
+from kdna.upkeep.packs import Checked, check
+from kdna.upkeep.portion import Portion, choose
+from kdna.upkeep.reachability import Reachability, Trouble, mirror_trees
+from kdna.upkeep.records import Records, read_records, spare_findings
+from kdna.upkeep.survey import Survey, index_findings, survey
+from kdna.upkeep.trace import Tracer
+
+_AHEAD = 3  # packs that are being read or checked at a time
+_BATCH = 512 * 1024 * 1024  # bytes that a server hashes before it answers
+
+
+@dataclass(frozen=True)
+class Depth:
+    """How deep to look: with `quick` the server hashes packs, with `portion` packs are read.
+
+    `sids`: only at these backups. `finished`: backups that this machine knows to have been finished.
+    """
+
+    quick: bool = False
+    portion: Portion | None = None
+    sids: frozenset[str] | None = None
+    finished: frozenset[str] = frozenset()
+
+
+def verify(repository: Repository, depth: Depth, memory: Memory, counts: Counts, room: Path | None = None) -> Report:
+    """Check a repository; see `Depth`. `room` is a folder for what a check keeps while it runs.
+
+    Raises `NoShell` where `quick` is asked of a server that cannot do it, `WrongKey` for a key that cannot read,
+    `StorageError`.
+    """
+    if not repository.seal.can_read:
+        raise WrongKey("a key that only writes cannot check what is stored", "Verify with the full key.")
+    with TemporaryDirectory(prefix="verify-", dir=room) as folder:
+        return Check(repository, Path(folder), counts).run(depth, memory)
+
+
+class Check:
+    """One check, step by step; a repair makes use of what it knows afterwards."""
+
+    def __init__(self, repository: Repository, folder: Path, counts: Counts) -> None:
+        self.records = Records()
+        self.survey = Survey()
+        self.reader: Reader = repository.reader()
+        self.checked: dict[bytes, Checked] = {}  # packs that were read and in which something is wrong
+        self.suspects: dict[bytes, str] = {}  # blobs of which some copy cannot be read, and why
+        self._repository = repository
+        self._folder = folder
+        self._counts = counts
+        self._looks = 0
+        self._packs_read = 0
+        self._bytes_read = 0
+        self.reached: Reachability | None = None
+        self._proven: set[bytes] = set()  # packs that the server has hashed
+        self.liars: dict[bytes, PackTable] = {}  # own tables of packs of which the index tells something else
+
+    def run(self, depth: Depth, memory: Memory) -> Report:
+        """Everything that was asked for. Raises `StorageError`."""
+        if depth.quick:
+            self._hash()
+        report = self.structure(depth)
+        if depth.quick:
+            self._read(self._mismatched(), memory, None)
+        elif depth.portion is not None:
+            self._read_portion(depth, memory)
+        if report.damaged or self.checked or self.liars or self.suspects:
+            report = self.structure(depth)
+        report.findings += list(self._pack_findings())
+        self._sum_up(report, memory)
+        return report
+
+    # structure
+
+    def structure(self, depth: Depth) -> Report:
+        """Look at everything but the content of data packs. Raises `StorageError`."""
+        self._looks += 1
+        here = self._folder / str(self._looks)
+        cache = ProvenPacks(here, self._repository.cache, self._proven) if self._proven else Cache(here)
+        fresh = Repository(self._repository.storage, self._repository.seal, cache, self._repository.clock)
+        self._counts.phase = "checking records"
+        sids = set(fresh.snapshots())
+        self.records = read_records(fresh, sids, depth.finished)
+        chosen = sorted(sids if depth.sids is None else sids & depth.sids)
+        self._counts.phase = "reading the index"
+        self.reader = reader = fresh.reader()
+        self.survey = survey(reader)
+        self._correct()
+        self._counts.phase = "checking backups"
+        if not self._proven:
+            mirror_trees(reader)
+        report = Report(backups=len(chosen), packs=len(reader.packs))
+        report.stored = sum(reader.packs.values())
+        report.add(self.records.findings)
+        slots = {first for name in self.records.names if (first := layout.slot_of(name))}
+        report.add(spare_findings(fresh, {layout.RECORD, *slots}))
+        report.add(finding for finding in index_findings(self.survey, reader))
+        self._reach(fresh, report, chosen)
+        report.notes += [f"{name} is not KDNA's" for name in (*self.records.strangers, *self.survey.strangers)]
+        return report
+
+    def _correct(self) -> None:
+        """Let the reader know what packs say of themselves where the index is known to tell something else."""
+        wrong = [table for name, table in self.liars.items() if name in self.reader.packs]
+        if wrong:
+            self.reader.index.add(wrong, None)
+
+    def _reach(self, fresh: Repository, report: Report, sids: Sequence[str]) -> None:
+        """Follow every backup to all of its blobs."""
+        troubles: list[Trouble] = []
+        reach = self.reached = Reachability(fresh, self.reader, troubles.append)
+        reach.include(sids)
+        needed = [table for table in self.survey.orphans if any(blob in reach.marks for blob in table.blobs())]
+        if needed:
+            packs = "a pack" if len(needed) == 1 else f"{len(needed)} packs"
+            report.add([Finding(layout.INDEX, Sort.MISSING, f"{packs} with what backups need is in no segment")])
+        elif self.survey.orphans:
+            report.notes.append(f"{len(self.survey.orphans)} packs of interrupted backups are in no index yet")
+        for trouble in troubles:
+            if trouble.blob is not None:
+                self.suspects.setdefault(trouble.blob, str(trouble.error))
+        if self.suspects or troubles:
+            self._name_harm(fresh, report, sids)
+
+    def _name_harm(self, fresh: Repository, report: Report, sids: Sequence[str]) -> None:
+        """Find out which files suffer."""
+        verdicts: dict[bytes, str | None] = {}
+
+        def judge(blob: Blob) -> str | None:
+            if blob.ident not in self.suspects:
+                return None
+            if blob.ident not in verdicts:
+                verdicts[blob.ident] = self._why_not(blob)
+            return verdicts[blob.ident]
+
+        lost = read_lost(fresh).blobs
+        tracer = Tracer(self.reader, judge)
+        newer = {finding.name for finding in self.records.findings if finding.sort == Sort.UNKNOWN}
+        for sid in sids:
+            manifest = self.records.manifests.get(sid)
+            if manifest is None and layout.manifest(sid) in newer:
+                continue  # whole, and not for this KDNA to judge
+            if manifest is None:
+                report.harm[sid] = Harm(whole=True)  # what is wrong with its manifest, a finding says
+            elif harm := tracer.harm(manifest.root):
+                known = tuple(one for one in harm.wounds if one.blobs and lost.issuperset(one.blobs))
+                news = tuple(one for one in harm.wounds if not one.blobs or not lost.issuperset(one.blobs))
+                if known:
+                    report.known[sid] = Harm(known, len(known))
+                if news:
+                    report.harm[sid] = replace(harm, wounds=news, count=harm.count - len(known))
+        self.suspects = {blob: self.suspects[blob] for blob, why in verdicts.items() if why is not None}
+
+    def _why_not(self, blob: Blob) -> str | None:
+        """Why a blob cannot be had; None when it can."""
+        try:
+            self.reader.blob(blob.ident, blob.tree)
+        except (Damaged, Missing) as error:
+            return str(error)
+        return None
+
+    # packs
+
+    def _hash(self) -> None:
+        """Let the server hash its packs. Raises `NoShell`."""
+        storage = self._repository.storage
+        if not isinstance(storage, Digests):
+            raise TypeError("this storage cannot hash")
+        self._counts.phase = "hashing on the server"
+        packs = self.reader.list_packs()
+        self._counts.bytes_total = sum(packs.values())
+        for batch in _batches(packs):
+            digests = storage.digests([layout.pack(name) for name in batch])
+            self._proven |= {name for name in batch if digests.get(layout.pack(name)) == name.hex()}
+            self._counts.bytes += sum(packs[name] for name in batch)
+
+    def _mismatched(self) -> list[bytes]:
+        """Packs that are there and whose hash the server did not confirm."""
+        return sorted(name for name in self.reader.list_packs() if name not in self._proven)
+
+    def _read_portion(self, depth: Depth, memory: Memory) -> None:
+        """Read the packs whose turn it is, as long as there is time."""
+        needed = None if depth.sids is None else self._needed()
+        packs = {name: size for name, size in self.reader.packs.items() if needed is None or name in needed}
+        portion = depth.portion or Portion()
+        clock = self._repository.clock
+        end = None if portion.seconds is None else clock.monotonic() + portion.seconds
+        chosen = choose(packs, memory.read_at(), portion)
+        self._counts.bytes_total = sum(packs[name] for name in chosen) if end is None else 0
+        self._read(chosen, memory, None if end is None else (lambda: clock.monotonic() >= end))
+
+    def _needed(self) -> set[bytes]:
+        """The packs that hold what was reached."""
+        found: set[bytes] = set()
+        marks = self.reached.marks if self.reached else None
+        for number, table in enumerate(marks.tables if marks else ()):
+            names = [name for name, _ in table.packs()]
+            rows = enumerate(table.blobs())
+            found.update(names[place] for row, (_, place, _) in rows if marks and marks.row(number, row))
+        return found
+
+    def _read(self, names: Iterable[bytes], memory: Memory, over: Callable[[], bool] | None) -> None:
+        """Read whole packs, several at a time, and judge them."""
+        self._counts.phase = "reading packs"
+        pending: deque[Future[Checked | None]] = deque()
+        with ThreadPoolExecutor(_AHEAD, "kdna-verify") as pool:
+            try:
+                for name in names:
+                    if over is not None and over():
+                        break
+                    pending.append(pool.submit(self._check_pack, name))
+                    if len(pending) > _AHEAD:
+                        self._take(pending.popleft().result(), memory)
+                while pending:
+                    self._take(pending.popleft().result(), memory)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _check_pack(self, name: bytes) -> Checked | None:
+        """Read and check one pack; None when it is gone."""
+        try:
+            data = read_object(self._repository.storage, layout.pack(name))
+        except Missing:
+            return None
+        except Damaged as error:
+            table = self.table_of(name)
+            numbers = range(1, len(table.frames) + 1) if table else ()
+            return Checked(name, True, table, False, (Damaged, str(error)), dict.fromkeys(numbers, str(error)))
+        self._counts.bytes += len(data)
+        self._counts.bytes_received += len(data)
+        self._bytes_read += len(data)
+        checked = check(self._repository.seal, name, data)
+        if checked.table is None and (known := self.table_of(name)) is not None:
+            checked = check(self._repository.seal, name, data, known)
+        return checked
+
+    def table_of(self, name: bytes) -> PackTable | None:
+        """What the index says of a pack."""
+        said = self.survey.named.get(name)
+        if said is None:
+            return None
+        try:
+            tables = open_segment(self._repository.seal, read_object(self._repository.storage, said[1]), said[1])
+        except (Damaged, WrongKey, NewerFormat, Missing):
+            return None
+        return next((table for table in tables if table.name == name), None)
+
+    def _take(self, checked: Checked | None, memory: Memory) -> None:
+        """Take note of what a pack turned out to be."""
+        if checked is None:
+            return
+        self._packs_read += 1
+        if checked.sound and checked.table is not None and self.survey.tells_truth(checked.table):
+            memory.remember([checked.name], self._repository.clock.now_ns())
+            return
+        memory.suspect([checked.name])
+        if not checked.sound:
+            self.checked[checked.name] = checked
+            for blob in checked.lost():
+                self.suspects.setdefault(blob.ident, checked.why())
+        if checked.own and checked.table is not None and not self.survey.tells_truth(checked.table):
+            self.liars[checked.name] = checked.table
+
+    def _pack_findings(self) -> Iterator[Finding]:
+        for name, checked in sorted(self.checked.items()):
+            if name in self.reader.packs:
+                newer = checked.problem is not None and checked.problem[0] is NewerFormat
+                yield Finding(layout.pack(name), Sort.UNKNOWN if newer else Sort.DAMAGED, checked.why())
+        for name in sorted(self.liars):
+            if name in self.reader.packs:
+                segment = self.survey.named.get(name)
+                what = segment[1] if segment else layout.INDEX
+                yield Finding(what, Sort.WRONG, f"it says of pack {name.hex()[:12]} what is not so")
+
+    def _sum_up(self, report: Report, memory: Memory) -> None:
+        """Numbers, and what waits longest."""
+        report.packs_read, report.bytes_read = self._packs_read, self._bytes_read
+        read_at = memory.read_at()
+        memory.forget([name for name in {*read_at, *memory.suspects()} if name not in self.reader.packs])
+        report.oldest = min((read_at.get(name, -1) for name in self.reader.packs), default=None)
+
+
+def _batches(packs: dict[bytes, int]) -> Iterator[list[bytes]]:
+    """Packs in groups of some size, in a stable order."""
+    batch: list[bytes] = []
+    size = 0
+    for name in sorted(packs):
+        batch.append(name)
+        size += packs[name]
+        if size >= _BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
