@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from seal_inputs import PHRASE, USER_SECRET, cheap, counting, full_keys
 from kdna.errors import KeyFileError
 from kdna.seal import keyfile
 from kdna.seal.keyfile import Key, ProtectedKey, UserKey, create, parse, protect, render, unprotect
-from kdna.seal.keyfile_io import read_key, write_key
+from kdna.seal.keyfile_io import read_key, replace_key, write_key
 
 USER = UserKey(USER_SECRET)
 PUT = full_keys().put
@@ -215,3 +217,108 @@ def test_a_key_file_that_could_not_be_written_whole_is_not_left_behind(
         write_key(path, USER)
     monkeypatch.undo()
     assert not path.exists()
+
+
+# one key in the place of another
+
+
+class Crash(BaseException):
+    """The program ends here, and nothing of it runs any more."""
+
+
+def crashing(monkeypatch: pytest.MonkeyPatch, at: int, after: bool) -> list[str]:
+    """Let the at-th request to the operating system be the last one; the requests made are noted."""
+    made: list[str] = []
+
+    def through(name: str, real: Callable[..., object]) -> Callable[..., object]:
+        def request(*args: object, **more: object) -> object:
+            if len(made) >= at:
+                raise Crash
+            made.append(name)
+            if len(made) == at and not after:
+                raise Crash
+            result = real(*args, **more)
+            if len(made) == at:
+                raise Crash
+            return result
+
+        return request
+
+    for name in ("open", "fsync", "replace", "unlink", "chmod", "close", "read"):
+        monkeypatch.setattr(os, name, through(name, getattr(os, name)))
+    return made
+
+
+@POSIX
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_crash_at_any_moment_leaves_a_working_key(tmp_path: Path, after: bool) -> None:
+    path, new = tmp_path / "kdna.key", protect(USER, PHRASE, cheap())
+    moments = 0
+    for at in range(1, 100):
+        path.unlink(missing_ok=True)
+        write_key(path, USER)
+        with pytest.MonkeyPatch.context() as patch:
+            made = crashing(patch, at, after)
+            try:
+                replace_key(path, new, lambda key: key == new)
+                break
+            except Crash:
+                moments += 1
+        assert read_key(path) in (USER, new), made
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        replace_key(path, new, lambda key: key == new)
+        assert [left.name for left in tmp_path.iterdir()] == ["kdna.key"], "what a crash left is taken away"
+    assert moments > 8
+    assert read_key(path) == new
+
+
+@POSIX
+@pytest.mark.parametrize("name", ["fsync", "replace", "open", "chmod"])
+def test_a_disk_that_fails_leaves_the_old_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    path = tmp_path / "kdna.key"
+    write_key(path, USER)
+
+    def failing(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, name, failing)
+        with pytest.raises(KeyFileError, match="Input/output error"):
+            replace_key(path, PUT, lambda key: True)
+    assert read_key(path) == USER
+    assert [left.name for left in tmp_path.iterdir()] == ["kdna.key"]
+
+
+def test_what_does_not_open_as_it_should_replaces_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "kdna.key"
+    write_key(path, USER)
+    with pytest.raises(KeyFileError, match="read back"):
+        replace_key(path, PUT, lambda key: False)
+    assert read_key(path) == USER
+    assert [left.name for left in tmp_path.iterdir()] == ["kdna.key"]
+    with pytest.raises(KeyFileError, match="cannot replace"):
+        replace_key(tmp_path / "none", PUT, lambda key: True)
+
+
+@POSIX
+def test_a_replaced_key_keeps_its_mode_and_its_link(tmp_path: Path) -> None:
+    real, link = tmp_path / "stick" / "kdna.key", tmp_path / "kdna.key"
+    real.parent.mkdir()
+    write_key(real, USER)
+    real.chmod(0o400)
+    link.symlink_to(real)
+    (tmp_path / "stick" / "kdna.key.mine.new").write_text("not ours")
+    replace_key(link, PUT, lambda key: key == PUT)
+    assert link.is_symlink()
+    assert read_key(real) == PUT
+    assert stat.S_IMODE(real.stat().st_mode) == 0o400
+    assert (tmp_path / "stick" / "kdna.key.mine.new").exists()
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root gives files away")
+def test_root_replaces_a_users_key_for_the_user(tmp_path: Path) -> None:
+    path = tmp_path / "kdna.key"
+    write_key(path, USER)
+    os.chown(path, 1234, 1234)
+    replace_key(path, PUT, lambda key: key == PUT)
+    assert (path.stat().st_uid, path.stat().st_gid) == (1234, 1234)

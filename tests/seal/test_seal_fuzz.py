@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from seal_inputs import REPOSITORY_ID, SECRET, USER_SECRET, cheap, encrypted, full_keys, plain, sample
 
 from kdna.errors import Damaged, KeyFileError, NewerFormat, WrongKey
-from kdna.seal import document, header, keyfile, slots
+from kdna.seal import document, header, keyfile, sheet, slots, words
 from kdna.seal.encrypted import Encrypted
 from kdna.seal.envelope import Kind
 from kdna.seal.keys import decode_put, encode_put
@@ -31,6 +31,9 @@ SEEDS = [
     keyfile.render(keyfile.UserKey(USER_SECRET)).encode(),
     keyfile.render(full_keys().put).encode(),
     keyfile.render(keyfile.protect(keyfile.UserKey(USER_SECRET), "phrase", cheap())).encode(),
+    keyfile.render(keyfile.protect(full_keys().put, "phrase", cheap())).encode(),
+    sheet.as_text(USER_SECRET, "made").encode(),
+    sheet.as_svg(USER_SECRET, "made").encode(),
 ]
 VALUES = st.recursive(
     st.none()
@@ -76,8 +79,20 @@ PARSERS: list[tuple[Callable[[bytes], object], tuple[type[Exception], ...]]] = [
     (lambda data: slots.open_key_file(data, REPOSITORY_ID, USER_SECRET), (Damaged, NewerFormat, WrongKey)),
     (decode_put, (Damaged, NewerFormat)),
     (lambda data: keyfile.parse(data.decode("utf-8", "replace")), (KeyFileError,)),
+    (lambda data: words.to_secret(words.split(data.decode("utf-8", "replace"))), (KeyFileError,)),
 ]
-NAMES = ["header", "reader", "put reader", "plain reader", "record", "slot", "key slot", "put bundle", "key file"]
+NAMES = [
+    "header",
+    "reader",
+    "put reader",
+    "plain reader",
+    "record",
+    "slot",
+    "key slot",
+    "put bundle",
+    "key file",
+    "sheet",
+]
 
 
 @pytest.mark.parametrize(("parser", "documented"), PARSERS, ids=NAMES)
