@@ -19,6 +19,7 @@ from kdna.cli.stopping import Stopper, leave
 GROUPS = {
     "server": ("server", "The places that backups go to."),
     "backup": ("backup", "Make, list, restore and delete backups."),
+    "auto-backup": ("auto_backup", "Backups that repeat."),
     "tag": ("tag", "More names for backups."),
     "encrypt": ("encrypt", "The key, and whether new backups are encrypted."),
     "completion": ("completion", "Let your shell complete commands, options and servers."),
