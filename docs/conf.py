@@ -14,8 +14,9 @@ author = "The KDNA developers"
 copyright = "2026, The KDNA developers"
 version = release = kdna.__version__
 
-extensions = ["myst_parser", "manual"]
+extensions = ["myst_parser", "manual", "api"]
 exclude_patterns = ["build"]
+suppress_warnings = ["ref.python"]  # in signatures, a name such as `bytes` may be that of several attributes
 myst_heading_anchors = 3
 myst_enable_extensions = ["deflist"]
 highlight_language = "none"  # command lines and tables of bytes, which no grammar describes
@@ -35,3 +36,6 @@ html_theme_options = {
     "show_powered_by": False,
 }
 html_show_sourcelink = False
+
+# (page, name, what it is, authors, section)
+man_pages = [("man", "kdna", "encrypted backups of your files, on any server you can reach by SSH", author, 1)]

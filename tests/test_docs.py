@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -82,6 +85,25 @@ def test_the_reference_names_every_command_and_option() -> None:
         for option in entry.command.params:
             if isinstance(option, click.Option) and not option.hidden:
                 assert all(name in text for name in option.opts), (entry.path, option.opts)
+
+
+def test_the_man_page_has_every_command_and_option(tmp_path: Path) -> None:
+    for module in ("sphinx", "myst_parser"):
+        pytest.importorskip(module, reason="the manual is built with Sphinx: pip install -e '.[docs]'")
+    build = [sys.executable, "-m", "sphinx", "-q", "-b", "man", "-D", "extensions=myst_parser,manual"]
+    subprocess.run([*build, str(ROOT / "docs"), str(tmp_path)], check=True, capture_output=True)
+    page = re.sub(r"\\f.", "", (tmp_path / "kdna.1").read_text(encoding="utf-8")).replace("\\-", "-")
+    for entry in reference().walk(kdna):
+        assert " ".join(entry.path) in page
+        for option in entry.command.params:
+            if isinstance(option, click.Option) and not option.hidden:
+                lacking = [name for name in option.opts if not re.search(rf"(?<![\w-]){re.escape(name)}", page)]
+                assert not lacking, entry.path
+    if shutil.which("man"):
+        rendered = subprocess.run(
+            ["man", "--warnings", "-l", str(tmp_path / "kdna.1")], capture_output=True, check=True
+        )
+        assert rendered.stderr == b""
 
 
 def test_every_failure_is_in_the_manual() -> None:

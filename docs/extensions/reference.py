@@ -48,19 +48,17 @@ def section(entry: Entry, known: set[str | None]) -> str:
     level = "##" if len(entry.path) < 3 else "###"
     parts = [f"{level} {' '.join(entry.path)}", f"```\n{usage}\n```"]
     parts.append(prose(entry.command.help or ""))
-    rows = [row for parameter in entry.command.params if (row := option_row(parameter, entry.context, known))]
-    if rows:
-        parts.append("\n".join(["| option | meaning |", "|---|---|", *rows]))
+    parts += [row for parameter in entry.command.params if (row := option_row(parameter, entry.context, known))]
     return "\n\n".join(parts) + "\n"
 
 
 def option_row(parameter: click.Parameter, context: click.Context, known: set[str | None]) -> str:
-    """One line of a table of options; empty for what has no help and for what is left out."""
+    """An option and its meaning, as a term and its definition; empty for what has no help and for what is left out."""
     record = parameter.get_help_record(context)
     if record is None or not record[1] or parameter.name in known:
         return ""
-    names, meaning = (text.replace("|", "\\|").replace("\n", " ") for text in record)
-    return f"| `{names}` | {meaning} |"
+    names, meaning = (text.replace("\n", " ") for text in record)
+    return f"`{names}`\n: {meaning}"
 
 
 def prose(text: str) -> str:
