@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from kdna.config.home import Home
@@ -21,3 +21,8 @@ class Caller:
     trust: AskHostKey | None = None
     passphrase: AskPassphrase | None = None
     new_passphrase: AskPassphrase | None = None  # asks twice
+
+    def tell_of_damage(self, damaged: Mapping[str, str]) -> None:
+        """Warn of objects on the server that were met and could not be read: nothing needed them, this time."""
+        for name, why in sorted(damaged.items()):
+            self.sink.warning(name, f"{why.removeprefix(name).lstrip(': ')}; 'kdna backup verify' says what it costs")

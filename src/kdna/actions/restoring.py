@@ -90,6 +90,7 @@ def restore_backup(
                 counts.files_total, counts.bytes_total = manifest.stats.files, manifest.stats.bytes
             counts.phase = "restoring"
             restore(reader, manifest, root, target, options, counts, caller.sink)
+        caller.tell_of_damage(reader.damaged)
         counts.bytes_received = reader.bytes_received
     counts.phase = ""
     seconds = SYSTEM.monotonic() - began

@@ -181,6 +181,7 @@ class _Job:
             parent = self._parent(repository, shelf)
             with self._progress(parent):
                 save(store, reader, self.source, parent, self._options, self._counts, self._caller.sink)
+        self._caller.tell_of_damage(reader.damaged)
         return _Made(tag, "")
 
     def _save_once(self, repository: Repository, tag: str) -> _Made:
@@ -209,7 +210,8 @@ class _Job:
                     mine.done(sid)
                 except OSError as error:
                     self._caller.sink.notice(f"The backup is done, but not counted on this machine: {error}")
-            return _Made(tag, sid)
+        self._caller.tell_of_damage(reader.damaged)
+        return _Made(tag, sid)
 
     def _free_tag(self, repository: Repository) -> str:
         """The tag to use, free at this moment. Raises `TagTaken`."""
