@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kdna.errors import SchedulerError
@@ -41,3 +42,19 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise SchedulerError(f"{path} cannot be removed: {error.strerror}") from error
+
+
+@contextmanager
+def kept_on_failure(*paths: Path) -> Iterator[None]:
+    """Put files back as they were, or take them away again, when what is done with them fails."""
+    before = {path: path.read_bytes() if path.is_file() else None for path in paths}
+    try:
+        yield
+    except BaseException:
+        for path, data in before.items():
+            with suppress(SchedulerError):  # what failed first is what matters
+                if data is None:
+                    remove(path)
+                else:
+                    write(path, data)
+        raise

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from kdna.errors import SchedulerError
-from kdna.schedule.files import remove, write
+from kdna.schedule.files import kept_on_failure, remove, write
 from kdna.schedule.job import Job, as_unicode, entry_name, ident_of
 from kdna.schedule.program import ask, order
 from kdna.schedule.wake import DAYS, HOURS, MINUTES, MONTHS, WEEKDAYS, Wake, every_hour, wakes
@@ -27,19 +27,15 @@ class Launchd:
     name = "launchd"
 
     def install(self, job: Job) -> None:
-        """Write the property list and load it. Raises `SchedulerError`; what was begun is taken back then."""
-        path = _folder() / f"{job.name}.plist"
-        changed = write(path, plist(job))
-        domain = _domain()
-        if not changed and ask(["launchctl", "print", f"{domain}/{job.name}"]).code == 0:
-            return
-        ask(["launchctl", "bootout", f"{domain}/{job.name}"])  # fails where it was not loaded
-        try:
+        """Write the property list and load it. Raises `SchedulerError`, with the property list as it was."""
+        path, domain = _folder() / f"{job.name}.plist", _domain()
+        with kept_on_failure(path):
+            changed = write(path, plist(job))
+            if not changed and ask(["launchctl", "print", f"{domain}/{job.name}"]).code == 0:
+                return
+            ask(["launchctl", "bootout", f"{domain}/{job.name}"])  # fails where it was not loaded
             order(["launchctl", "enable", f"{domain}/{job.name}"])
             order(["launchctl", "bootstrap", domain, str(path)])
-        except SchedulerError:
-            remove(path)
-            raise
 
     def remove(self, ident: str, home: Path) -> None:
         """Unload the agent, and take its property list away."""

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from kdna.errors import NoScheduler, UsageError
 from kdna.schedule import systemd
-from kdna.schedule.crontab import Crontab
+from kdna.schedule.cron import Crontab
 from kdna.schedule.job import Job
 from kdna.schedule.launchd import Launchd
 from kdna.schedule.systemd import Systemd

@@ -11,11 +11,10 @@ import re
 import shutil
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from kdna.errors import SchedulerError
-from kdna.schedule.files import remove, write
+from kdna.schedule.files import kept_on_failure, remove, write
 from kdna.schedule.job import Job, entry_name, ident_of
 from kdna.schedule.program import Answer, ask, order
 from kdna.schedule.wake import DAYS, HOURS, MINUTES, MONTHS, WEEKDAYS, Wake, spans, wakes
@@ -56,44 +55,38 @@ class Systemd:
     name = "systemd"
 
     def install(self, job: Job) -> None:
-        """Write the units, and start the timer. Raises `SchedulerError`; what was begun is taken back then."""
-        folder, timer = _folder(), f"{job.name}.timer"
+        """Write the units, and start the timer. Raises `SchedulerError`, with the units as they were."""
+        service, timer = _units(job.name)
         try:
-            changed = [
-                write(folder / f"{job.name}.service", service_text(job).encode()),
-                write(folder / timer, timer_text(job).encode()),
-            ]
-            if any(changed):
-                _systemctl("daemon-reload")
-            _systemctl("enable", "--quiet", timer)
-            _systemctl("restart" if any(changed) else "start", timer)  # a start alone keeps the old times
+            with kept_on_failure(service, timer):
+                changed = [write(service, service_text(job).encode()), write(timer, timer_text(job).encode())]
+                if any(changed):
+                    _systemctl("daemon-reload")
+                _systemctl("enable", "--quiet", timer.name)
+                _systemctl("restart" if any(changed) else "start", timer.name)  # a start alone keeps the old times
         except SchedulerError:
-            with suppress(SchedulerError):
-                self.remove(job.ident, job.home)
+            _ask("daemon-reload")
             raise
 
     def remove(self, ident: str, home: Path) -> None:
         """Stop the timer and take the units away; a backup that is running goes on to its end."""
-        folder, name = _folder(), entry_name(ident, home)
-        units = [folder / f"{name}.timer", folder / f"{name}.service"]
+        name = entry_name(ident, home)
+        units = _units(name)
         if not any(os.path.lexists(unit) for unit in units):
             return
         _ask("disable", "--now", "--quiet", f"{name}.timer")  # fails where a unit is broken; the files go anyhow
-        for unit in units:
-            remove(unit)
-        remove(_data_home() / "systemd" / "timers" / f"stamp-{name}.timer")
+        for path in (*units, _data_home() / "systemd" / "timers" / f"stamp-{name}.timer"):
+            remove(path)
         _ask("daemon-reload")
 
     def installed(self, home: Path) -> dict[str, str]:
-        """The timer and the service of each job of this home, one after the other."""
+        """The service and the timer of each job of this home, one after the other."""
         found: dict[str, str] = {}
         for timer in sorted(_folder().glob("kdna-*.timer")):
             ident = ident_of(timer.stem, home)
             if ident is not None:
-                texts = [
-                    path.read_text(errors="replace") for path in (timer, timer.with_suffix(".service")) if path.exists()
-                ]
-                found[ident] = "\n".join(texts)
+                units = [unit for unit in _units(timer.stem) if unit.exists()]
+                found[ident] = "\n".join(unit.read_text(encoding="utf-8", errors="replace") for unit in units)
         return found
 
     def check(self) -> list[str]:
@@ -160,6 +153,11 @@ def _numbers(values: Sequence[int], every: Sequence[int]) -> str:
 def _folder() -> Path:
     """Where the user's own units lie."""
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "systemd" / "user"
+
+
+def _units(name: str) -> tuple[Path, Path]:
+    """The service and the timer of an entry."""
+    return _folder() / f"{name}.service", _folder() / f"{name}.timer"
 
 
 def _data_home() -> Path:

@@ -132,8 +132,9 @@ def last_run(timing: Timing, runs: Iterable[datetime], now: datetime) -> datetim
 
 
 def midnight(day: date, zone: tzinfo) -> datetime:
-    """When a day begins in a zone, in UTC. Raises OverflowError at the ends of the calendar."""
-    return _utc(datetime.combine(day, time(), zone))
+    """When a day begins in a zone, in UTC."""
+    first = date.min + timedelta(days=2)  # earlier ones begin before the calendar does, somewhere
+    return _utc(datetime.combine(max(day, first), time(), zone))
 
 
 def _latest(timing: Timing, now: datetime) -> datetime | None:

@@ -78,9 +78,10 @@ def every_hour(own: Sequence[Wake]) -> Wake:
 
 
 def catch_up(own: Wake) -> Wake:
-    """One call in every hour, half an hour after the timing's own; later, if it has a call at that minute, too."""
-    wanted = own.minutes[0] + 30
-    return Wake((next(minute % 60 for minute in range(wanted, wanted + 60) if minute % 60 not in own.minutes),))
+    """One call in every hour, half an hour after the timing's own, and at a minute that is not one of its own."""
+    half = own.minutes[0] + 30
+    others = (minute % 60 for minute in range(half, half + 60) if minute % 60 not in own.minutes)
+    return Wake((next(others, own.minutes[0]),))
 
 
 def spans(values: Sequence[int]) -> list[tuple[int, int]]:
