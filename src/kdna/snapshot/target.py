@@ -149,7 +149,7 @@ class Target:
     def finish_folder(self, path: Path, node: Node) -> list[Loss]:
         """Give a folder its attributes, after everything in it is made."""
         with self._folders.at(path) as folder:
-            return disk.apply_to_folder(folder, self._attributes(node))
+            return disk.apply_to_folder(folder, self.attributes(node))
 
     # files
 
@@ -184,7 +184,7 @@ class Target:
                     return []
                 if not piece.exact:
                     os.ftruncate(fd, node.size)
-                losses = disk.apply_to_file(fd, self._attributes(node))
+                losses = disk.apply_to_file(fd, self.attributes(node))
             finally:
                 os.close(fd)
             _take_place(folder, name, path[-1])
@@ -213,7 +213,7 @@ class Target:
         None, and nothing done, where that may change something else: a file that has other names, maybe of somebody
         else, or what is not a file and could be exchanged for one.
         """
-        wanted = self._attributes(node)
+        wanted = self.attributes(node)
         with self._folders.at(path[:-1]) as folder:
             if node.kind != FILE:
                 return [] if disk.entry_has(folder, path[-1], wanted) else None
@@ -253,7 +253,7 @@ class Target:
                 disk.make_device(folder, name, node.kind == BLOCK, device)
 
         with self._folders.at(path[:-1], create=True) as folder, _taking_place(folder, path[-1]) as name:
-            return disk.make_entry(folder, name, make, self._attributes(node))
+            return disk.make_entry(folder, name, make, self.attributes(node))
 
     def link(self, first: Path, path: Path) -> None:
         """Make `path` a further name of the file `first`."""
@@ -264,7 +264,22 @@ class Target:
                 with _taking_place(folder, path[-1]) as name:
                     disk.link(source, first[-1], folder, name)
 
-    def _attributes(self, node: Node) -> Attributes:
+    def xattrs(self, path: Path, kind: int) -> list[tuple[bytes, bytes]]:
+        """Extended attributes of what is at a path and is of this kind."""
+        if kind == FOLDER:
+            with self._folders.at(path) as folder:
+                return disk.read_xattrs(folder)
+        with self._folders.at(path[:-1]) as folder:
+            if kind != FILE:
+                return disk.read_xattrs_of(folder, path[-1])
+            fd = disk.open_file(folder, path[-1])
+            try:
+                return disk.read_xattrs(fd)
+            finally:
+                os.close(fd)
+
+    def attributes(self, node: Node) -> Attributes:
+        """What an entry should have here, its owners as ids of this machine."""
         xattrs = node.extra.xattrs if node.extra else ()
         return Attributes(node.mode, self._owners.uid(node.uid), self._owners.gid(node.gid), node.mtime, xattrs)
 
