@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 from kdna.actions.catalog import Backup
 from kdna.actions.identity import host_name
+from kdna.clock import EPOCH
 from kdna.config.records import Server, built_in
 from kdna.repository.opening import Repository, create_repository
 from kdna.snapshot.manifest import Client, Manifest, Stats, decode_manifest, encode_manifest
@@ -20,7 +21,7 @@ SERVER = built_in(Path("nas"))
 
 def ns(text: str) -> int:
     """Nanoseconds of a moment in UTC, such as ``2026-11-20T10:00``."""
-    return int(datetime.fromisoformat(text).replace(tzinfo=timezone.utc).timestamp()) * 1_000_000_000
+    return (datetime.fromisoformat(text).replace(tzinfo=timezone.utc) - EPOCH) // timedelta(microseconds=1) * 1000
 
 
 def make(repository: Repository, began: str, tag: str = "", source: str = "/home/me/docs", **more: Any) -> str:

@@ -174,6 +174,13 @@ def test_a_backup_that_cannot_be_read_is_left_alone_and_named(
     assert set(repository.snapshots()) == {sids[0], sids[2]}
 
 
+def test_backups_of_one_second_are_told_apart(caller: Caller, repository: Repository) -> None:
+    for microsecond in (3, 1, 2):
+        make(repository, f"{DAYS[0]}:00.00000{microsecond}", str(microsecond))
+    forget(caller)
+    assert there(caller) == {"papers:3"}
+
+
 # after an auto-backup
 
 

@@ -153,6 +153,12 @@ def test_what_was_made_last_stays_although_the_clock_had_lost_its_date() -> None
     }
 
 
+def test_of_one_moment_the_higher_number_is_newer() -> None:
+    moment = at("2026-11-20T10:00")
+    backups = [Dated(name, moment, maker="m", number=number) for name, number in (("a", 2), ("b", 3), ("c", 1))]
+    assert set(kept(Policy(last=1), backups)) == {"b"}
+
+
 def test_without_a_policy_everything_stays() -> None:
     assert set(kept(Policy(), dated("2020-01-01T00:00", "2026-01-01T00:00")).values()) == {
         ("no policy",),

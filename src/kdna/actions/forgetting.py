@@ -141,11 +141,12 @@ def _dated(backup: Backup, just_made: str) -> Dated:
 
 
 def _local(ns: int) -> datetime:
-    """A moment in the time zone of this machine, whose days and weeks a policy counts."""
+    """A moment in the time zone of this machine, whose days and weeks a policy counts; to the microsecond."""
+    moment = utc(ns).replace(microsecond=ns // 1000 % 1_000_000)
     try:
-        return utc(ns).astimezone()
+        return moment.astimezone()
     except (OverflowError, OSError, ValueError):  # beyond what this system's zone tables know
-        return utc(ns)
+        return moment
 
 
 def carry_out(plan: ForgetPlan, problems: Sequence[Problem]) -> ForgetResult:

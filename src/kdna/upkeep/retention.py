@@ -153,7 +153,7 @@ def judge(policy: Policy, backups: Sequence[Dated], now: datetime) -> list[Verdi
     if any(moment.tzinfo is None for moment in (now, *(backup.moment for backup in backups))):
         raise ValueError("a moment without a time zone")
     reasons: dict[str, list[str]] = {backup.id: [backup.pinned] * bool(backup.pinned) for backup in backups}
-    past = sorted((b for b in backups if b.moment <= now), key=lambda b: (b.moment, b.id), reverse=True)
+    past = sorted((b for b in backups if b.moment <= now), key=lambda b: (b.moment, b.number, b.id), reverse=True)
     for backup in backups:
         if backup.moment > now:
             reasons[backup.id].append("dated in the future")
