@@ -1,8 +1,17 @@
-"""Lets these tests use what those of the snapshots have: whole backups of folders."""
+"""Lets these tests use what those of the snapshots have: whole backups of folders; and packs small enough to be many."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.append(str(Path(__file__).parent.parent / "snapshot"))
+
+
+@pytest.fixture
+def small_packs(monkeypatch):
+    """Frames of two blobs and packs of four."""
+    monkeypatch.setattr("kdna.repository.writer.FRAME_RAW", 2_000)
+    monkeypatch.setattr("kdna.repository.writer.PACK_SIZE", 3_500)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import msgspec
 
@@ -143,6 +144,11 @@ class Index:
     def tables(self) -> Sequence[Lookup]:
         """The tables as they are now; each stays as it is, whatever becomes of the index."""
         return tuple(self._tables)
+
+    @property
+    def own(self) -> AbstractSet[bytes]:
+        """The packs that were added since the last look at the server; it grows with them."""
+        return self._own
 
     def packs(self) -> Iterator[tuple[bytes, int]]:
         """Name and size of every pack that the index names, usable or not."""

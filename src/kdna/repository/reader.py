@@ -118,14 +118,14 @@ class Reader:
                 if (name, size) not in named and name not in self._condemned
             ]
             with ThreadPoolExecutor(PARALLEL, "kdna-adopt") as pool:
-                tables = [table for table in pool.map(self._read_orphan, orphans) if table is not None]
+                tables = [table for table in pool.map(lambda one: self.table(*one), orphans) if table is not None]
             if tables:
                 self.index.add(tables, None)
             self._adopted = True
             return tables
 
-    def _read_orphan(self, orphan: tuple[bytes, int]) -> PackTable | None:
-        name, size = orphan
+    def table(self, name: bytes, size: int) -> PackTable | None:
+        """What a listed pack of that size says itself of what it holds; None when that can't be read."""
         needed = _START
         try:
             while True:

@@ -21,24 +21,49 @@ class Marks:
             bytearray(listed.get(name) == size for name, size in table.packs()) for table in tables
         ]  # for each pack of each table
         self._bits = [bytearray((table.rows + 7) // 8) for table in tables]
+        self._fresh: set[tuple[int, int]] = set()
 
     def add(self, blob: bytes) -> bool | None:
         """Mark a blob; whether it was not marked before, or None when no pack of the listing holds it."""
         result: bool | None = None
-        for table, there, bits in zip(self.tables, self._there, self._bits, strict=True):
+        for number, (table, there, bits) in enumerate(zip(self.tables, self._there, self._bits, strict=True)):
             for row, pack in table.rows_of(blob):
                 if there[pack]:
                     bit = 1 << (row & 7)
-                    if result is None:
-                        result = not bits[row >> 3] & bit
-                    bits[row >> 3] |= bit
+                    if not bits[row >> 3] & bit:
+                        result = True
+                        bits[row >> 3] |= bit
+                        self._fresh.add((number, pack))
+                    elif result is None:
+                        result = False
         return result
+
+    def fresh(self) -> set[bytes]:
+        """The packs with blobs that were marked since this was asked last."""
+        found, self._fresh = self._fresh, set()
+        wanted: dict[int, set[int]] = {}
+        for number, pack in found:
+            wanted.setdefault(number, set()).add(pack)
+        return {
+            name
+            for number, places in wanted.items()
+            for place, (name, _) in enumerate(self.tables[number].packs())
+            if place in places
+        }
 
     def __contains__(self, blob: bytes) -> bool:
         for table, there, bits in zip(self.tables, self._there, self._bits, strict=True):
             for row, pack in table.rows_of(blob):
                 if there[pack]:
                     return bool(bits[row >> 3] & 1 << (row & 7))
+        return False
+
+    def needs(self, pack: bytes) -> bool:
+        """Whether any blob that the index says is in a pack is marked."""
+        for number, table in enumerate(self.tables):
+            places = {place for place, (name, _) in enumerate(table.packs()) if name == pack}
+            if places and any(self.row(number, row) for row, (_, at, _) in enumerate(table.blobs()) if at in places):
+                return True
         return False
 
     def row(self, table: int, row: int) -> bool:

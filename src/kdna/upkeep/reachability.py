@@ -16,7 +16,9 @@ from typing import NamedTuple
 
 from kdna.errors import Damaged, KdnaError, Missing, Refused, RepositoryError, StorageError
 from kdna.repository import layout
+from kdna.repository.lookup import Lookup, build
 from kdna.repository.opening import Repository
+from kdna.repository.pack import PackTable
 from kdna.repository.reader import PARALLEL, Reader
 from kdna.repository.records import damage_hint
 from kdna.snapshot.manifest import decode_manifest
@@ -62,7 +64,8 @@ class Reachability:
 
     def __init__(self, repository: Repository, reader: Reader, trouble: Callable[[Trouble], None] = refuse) -> None:
         reader.adopt()
-        self.marks = Marks(reader.index.tables, dict(reader.packs))
+        known, self.unreadable = _condemned_orphans(reader)
+        self.marks = Marks([*reader.index.tables, Lookup(build(known, ()))], dict(reader.packs))
         self.included: set[str] = set()
         self._repository = repository
         self._reader = reader
@@ -156,8 +159,25 @@ class Reachability:
 
     def _report(self, trouble: Trouble) -> None:
         """Tell, unless the backup was deleted meanwhile: then nobody needs what it lacks."""
-        if self._repository.tags.committed(trouble.sid):
+        if trouble.sid in self._repository.snapshots():
             self._trouble(trouble)
+
+
+def _condemned_orphans(reader: Reader) -> tuple[list[PackTable], set[bytes]]:
+    """Tables of listed packs that nobody indexed nor adopts, being condemned; and those that do not say what they hold.
+
+    Only the latter may be damaged, or of a later format.
+    """
+    named = set(reader.index.packs())
+    orphans = [(name, size) for name, size in reader.packs.items() if (name, size) not in named]
+    known, unreadable = [], set()
+    with ThreadPoolExecutor(PARALLEL, "kdna-tables") as pool:
+        for (name, _), table in zip(orphans, pool.map(lambda orphan: reader.table(*orphan), orphans), strict=True):
+            if table is None:
+                unreadable.add(name)
+            else:
+                known.append(table)
+    return known, unreadable
 
 
 def mirror_trees(reader: Reader) -> None:
