@@ -117,7 +117,7 @@ def _new(id_: str, server: Server, wish: Wish) -> AutoBackup:
         id=id_,
         frequency=_timing(wish).text,
         name=wish.name,
-        timestamp=_start(wish.start) if wish.start else local_now().date().isoformat(),
+        timestamp=local_now().date().isoformat() if wish.start is None else _start(wish.start),
         id_server=server.id,
         path=_path(wish.path),
         tag=wish.name if wish.tag is None else wish.tag,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -33,7 +32,7 @@ Stamp = tuple[int, int, int] | None
 
 
 def serve(caller: Caller, options: Sequence[str], clock: Clock = SYSTEM) -> None:
-    """Run what is due until `Interrupted` is raised; `options` go to each run. Raises `ConfigError` at the beginning."""
+    """Run what is due until `Interrupted` is raised; `options` go to each run. Raises `ConfigError` as it begins."""
     daemon = _Daemon(caller, options, clock)
     try:
         while True:
@@ -90,7 +89,7 @@ class _Daemon:
         """A run of its own, which a Ctrl-C on our terminal does not reach: we end it."""
         self._began[backup.id] = self._clock.monotonic()
         command = [*self._command, "-i", backup.id]
-        creation = subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0
+        creation = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # what Windows has in its place
         try:
             self._runs[backup.id] = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, start_new_session=True, creationflags=creation

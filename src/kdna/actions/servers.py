@@ -85,13 +85,17 @@ def delete_server(caller: Caller, server_id: str | None, alias: str | None, forc
         if not found:
             what = f"the id {server_id}" if alias is None else f"the alias {alias}"
             raise UsageError(f"there is no server with {what}", "'kdna server list' shows them.")
-        schedules = document.auto_backups_of(found[0].id)
-        if schedules and not force:
-            names = ", ".join(schedule.id for schedule in schedules)
+        names = ", ".join(schedule.id for schedule in document.auto_backups_of(found[0].id))
+        if names and not force:
             raise ConfigError(
                 f"auto-backups use server {found[0].alias}: {names}", "Delete them first, or repeat with --force."
             )
         document.delete_server(found[0].id)
+    if names:
+        caller.sink.notice(
+            f"These auto-backups have no server any more, and each of their runs will fail: {names}. "
+            "'kdna auto-backup delete -i ID' ends one."
+        )
     return found[0]
 
 

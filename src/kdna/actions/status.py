@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
+from kdna.actions.auto_listing import soonest
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import Backup, Listing, local_server, look_at
 from kdna.actions.keys import access_key
@@ -20,6 +22,7 @@ class Status:
 
     server: Server
     schedules: list[AutoBackup]
+    following: tuple[AutoBackup, datetime] | None  # of the schedules, the one that runs next, and when
     error: KdnaError | None = None
     link: Link | None = None
     space: Space | None = None
@@ -46,7 +49,7 @@ def server_status(caller: Caller, name: str) -> Status:
         with connected(caller, server) as place:
             return _ask(caller, place, schedules)
     except StorageError as error:
-        return Status(server, schedules, error=error)
+        return Status(server, schedules, soonest(caller, schedules), error=error)
 
 
 def _ask(caller: Caller, place: Place, schedules: list[AutoBackup]) -> Status:
@@ -55,6 +58,7 @@ def _ask(caller: Caller, place: Place, schedules: list[AutoBackup]) -> Status:
     return Status(
         place.server,
         schedules,
+        soonest(caller, schedules),
         link=place.link(),
         space=place.space(),
         stored=place.stored(),

@@ -112,7 +112,10 @@ def update(settings: Settings, /, alias: str, new_alias: str | None, **chosen: A
 @click.option("--force", is_flag=True, help="Also if auto-backups use it.")
 @click.pass_obj
 def delete(settings: Settings, /, server_id: str | None, alias: str | None, force: bool) -> None:
-    """Take a server out of the configuration, named by exactly one of -i and -a. Its backups stay where they are."""
+    """Take a server out of the configuration, named by exactly one of -i and -a. Its backups stay where they are.
+
+    While auto-backups use it, that takes --force; they fail from then on.
+    """
     # heavy, see above
     from kdna.actions.servers import delete_server
 
@@ -227,13 +230,16 @@ def _facts(found: Status) -> list[tuple[str, str]]:
     facts.append(("stored", size(found.stored)))
     last = found.last
     facts.append(("last backup", f"{moment(last.manifest.began)}, {last}" if last else "none"))
-    schedules = ", ".join(f"{one.id} ({one.frequency})" for one in found.schedules)
-    return [*facts, ("next backup", schedules or "none scheduled")]
+    following = "none scheduled"
+    if found.following:
+        backup, time = found.following
+        following = f"{time:%Y-%m-%d %H:%M}, auto-backup {backup.id} ({backup.name}, {backup.frequency})"
+    return [*facts, ("next backup", following)]
 
 
 def _status_as_dict(found: Status) -> dict[str, Any]:
     """A status in JSON."""
-    last, link, space = found.last, found.link, found.space
+    last, link, space, following = found.last, found.link, found.space, found.following
     return {
         **as_dict(found.server),
         "reachable": link is not None,
@@ -248,6 +254,9 @@ def _status_as_dict(found: Status) -> dict[str, Any]:
         "stored": found.stored,
         "last_backup": None if last is None else {"snapshot": last.sid, "time": iso(last.manifest.began)},
         "auto_backups": [one.id for one in found.schedules],
+        "next_backup": None
+        if following is None
+        else {"auto_backup": following[0].id, "time": iso(int(following[1].timestamp()) * 10**9)},
         "problems": [problem_as_dict(problem) for problem in found.listing.problems],
     }
 
