@@ -73,6 +73,26 @@ def test_backups(docs: Path, nas: Path, tmp_path: Path) -> None:
     same("kdna backup delete", done("backup", "delete", "-t", "papers:first", "--yes", "--json").answer)
 
 
+def test_retention_holds_and_tags(docs: Path, nas: Path) -> None:
+    for tag in ("first", "second"):
+        done("backup", "add", "papers", docs, tag)
+    same("kdna tag add", done("tag", "add", "-t", "t", "-p", "papers", "-f", "first", "--json").answer)
+    same("kdna tag update", done("tag", "update", "-t", "t", "-n", "u", "--json").answer)
+    same("kdna tag list", done("tag", "list", "--json").answer)
+    same("kdna tag add", done("tag", "delete", "-t", "u", "--json").answer)
+    same("kdna backup hold", done("backup", "hold", "-t", "papers:first", "--json").answer)
+    same("kdna backup release", done("backup", "release", "-t", "papers:first", "--json").answer)
+    words = ["--keep-last", "1", "--keep-within", "1h", "--json"]
+    forgotten = done("backup", "forget", *words, "--dry-run").answer
+    assert forgotten["policy"] == promised("kdna backup forget")["policy"] | {"keep_within": "1h"}
+    same("kdna backup forget", forgotten)
+    same(
+        "kdna backup forget",
+        done("backup", "forget", "--keep-last", "1", "--yes", "--json").answer
+        | {"policy": promised("kdna backup forget")["policy"]},
+    )
+
+
 def test_encryption(nas: Path, tmp_path: Path) -> None:
     same("kdna encrypt keygen", done("encrypt", "keygen", tmp_path / "k", "--json").answer)
     same("kdna encrypt status", done("encrypt", "status", "--json").answer)
