@@ -1,4 +1,4 @@
-"""The command lines of the commissioning document, as they stand there: `server`, `backup` and `encrypt`.
+"""The command lines of the commissioning document, as they stand there: `server`, `backup`, `tag` and `encrypt`.
 
 Only what is an example's own is replaced: the address, the port and the paths of a real sshd and of this test.
 """
@@ -34,6 +34,8 @@ def test_the_commands_of_the_document(
     assert kdna("backup list").count(str(user_home)) == 2
     kdna("backup restore -t project:v1 back")
     assert tree(tmp_path / "back") == {"user": None, "user/letter": b"dear reader\n"}
+    kdna("tag -t tag -p project -f a_file".replace("a_file", "user"))  # the name of what was backed up
+    assert "tag" in kdna("tag list").split()
     kdna("backup delete -t /home:v1 --yes")
     assert kdna("backup list").count(str(user_home)) == 1
 
