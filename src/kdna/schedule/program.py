@@ -45,7 +45,7 @@ def order(command: Sequence[str], data: bytes = b"", environ: Mapping[str, str] 
     """Run a program that must succeed, and return its output. Raises `SchedulerError` with what it says otherwise."""
     answer = ask(command, data, environ)
     if answer.code != 0:
-        verb = next((word for word in command[1:] if not word.startswith(("-", "/"))), "")
+        verb = next((word for word in command[1:] if not word.startswith("-")), "")
         doing = f"{os.path.basename(command[0])} {verb}".strip()
         raise SchedulerError(f"'{doing}' failed: {answer.said or f'exit code {answer.code}'}")
     return answer.out

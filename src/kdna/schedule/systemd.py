@@ -19,7 +19,7 @@ from kdna.schedule.job import Job, entry_name, ident_of
 from kdna.schedule.program import Answer, ask, order
 from kdna.schedule.wake import DAYS, HOURS, MINUTES, MONTHS, WEEKDAYS, Wake, spans, wakes
 
-_DAY_NAMES = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
+_DAY_NAMES = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")  # a week of systemd's begins on Monday
 _RUNNING = {"running", "degraded", "starting", "initializing"}
 
 _SERVICE = """\
@@ -141,10 +141,13 @@ def _literal(text: str) -> str:
 
 
 def _days(weekdays: Sequence[int]) -> str:
-    return ",".join(_DAY_NAMES[a] if a == b else f"{_DAY_NAMES[a]}..{_DAY_NAMES[b]}" for a, b in spans(weekdays))
+    """``Mon..Wed,Sun``, from numbers that begin on Sunday."""
+    found = spans(sorted((day - 1) % 7 for day in weekdays))
+    return ",".join(_DAY_NAMES[a] if a == b else f"{_DAY_NAMES[a]}..{_DAY_NAMES[b]}" for a, b in found)
 
 
 def _numbers(values: Sequence[int], every: Sequence[int]) -> str:
+    """``08..17,20``, or a star for all there are."""
     if values == every:
         return "*"
     return ",".join(f"{a:02}" if a == b else f"{a:02}..{b:02}" for a, b in spans(values))
