@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 
 import msgspec
 
+from kdna.clock import SYSTEM
 from kdna.config import durable
 from kdna.config.home import Home
 from kdna.errors import ConfigError
@@ -62,6 +63,15 @@ def turn(home: Home, repository_id: str) -> Iterator[Turn]:
         yield Turn(path, state, repository_id)
 
 
+def finished(home: Home, repository_id: str) -> frozenset[str]:
+    """The last backup that this installation made in a repository, as far as it remembers."""
+    try:
+        state = _read(os.path.join(os.path.realpath(home.state), "client.json"))
+    except OSError:
+        return frozenset()
+    return frozenset(sid for _, sid in [state.repositories.get(repository_id, (0, ""))] if sid)
+
+
 def _read(path: str) -> _State:
     """The state as it was left, or a new one when there is none that makes sense. Raises OSError."""
     try:
@@ -71,6 +81,27 @@ def _read(path: str) -> _State:
     except (durable.Unsuitable, msgspec.MsgspecError):
         pass
     return _State(os.urandom(16).hex())
+
+
+def installation(home: Home) -> str:
+    """This installation's random name; empty while it has made no backup yet."""
+    try:
+        data = durable.read(os.path.join(os.path.realpath(home.state), "client.json"), _LIMIT)
+        return msgspec.json.decode(data, type=_State).ident if data is not None else ""
+    except (OSError, durable.Unsuitable, msgspec.MsgspecError):
+        return ""
+
+
+def session_description(home: Home, work: str) -> dict[str, str | int]:
+    """What a session's token says of who runs it: for people, and for this installation to see that it has ended."""
+    return {
+        "host": host_name(),
+        "user": user_name(),
+        "began": SYSTEM.now_ns(),
+        "work": work,
+        "installation": installation(home),
+        "pid": os.getpid(),
+    }
 
 
 def host_name() -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from kdna import __version__
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import local_server
-from kdna.actions.identity import host_name, turn, user_name
+from kdna.actions.identity import host_name, session_description, turn, user_name
 from kdna.actions.keys import access_key
 from kdna.actions.naming import check_project, check_tag
 from kdna.actions.places import FOLDER, Place, connected
@@ -151,7 +151,7 @@ class _Job:
             if not self._request.dry_run:
                 repository.keep_spares()
             # only now are all of these folders there
-            self._options = replace(self._options, skip=_own_folders(self._caller, self._server))
+            self._options = replace(self._options, skip=own_folders(self._caller, self._server))
             yield repository
 
     def save(self, repository: Repository) -> _Made:
@@ -187,7 +187,7 @@ class _Job:
     def _save_once(self, repository: Repository, tag: str) -> _Made:
         """One session from its token to its commit. Raises `Fenced`, `TagTaken`."""
         reader = repository.reader()
-        description: dict[str, str | int] = {"host": host_name(), "user": user_name(), "began": SYSTEM.now_ns()}
+        description = session_description(self._caller.home, "backup")
         with (
             repository.session(reader, description, self._counts) as session,
             self._remembered(repository, reader, session) as (shelf, store),
@@ -329,7 +329,7 @@ def _pattern_file(name: str) -> bytes:
     return data
 
 
-def _own_folders(caller: Caller, server: Server) -> frozenset[tuple[int, int]]:
+def own_folders(caller: Caller, server: Server) -> frozenset[tuple[int, int]]:
     """(device, inode) of folders never to go into: KDNA's own, which grow while they are backed up.
 
     Where nothing is encrypted that is the whole home, so that the key to other backups never lies open on a server.

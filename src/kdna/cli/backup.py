@@ -25,7 +25,7 @@ SOME_FILES_FAILED = 3
 REFERENCE_HELP = "The backup: PROJECT:TAG, PATH:TAG, or the beginning of a snapshot id."
 
 
-@click.group(cls=Group, more={name: name for name in ("forget", "hold", "release")})
+@click.group(cls=Group, more={name: name for name in ("forget", "hold", "prune", "release")})
 def group() -> None:
     """Make, list, restore and delete backups."""
 
