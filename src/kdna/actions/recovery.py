@@ -14,13 +14,13 @@ from kdna.actions.keys import free_place, full_secret, make_key_file
 from kdna.actions.places import connected
 from kdna.clock import SYSTEM, utc
 from kdna.config.records import Server
-from kdna.config.values import show
 from kdna.errors import KdnaError, KeyFileError, NoRepository, UsageError
 from kdna.seal import sheet, words
 from kdna.seal.keyfile import UserKey
 from kdna.seal.keyfile_io import write_private
 
 WORDS = words.COUNT + 1
+_LINE = 100  # characters
 _FORMS: dict[str, Callable[[bytes, str], str]] = {".txt": sheet.as_text, ".svg": sheet.as_svg}
 
 
@@ -54,8 +54,8 @@ def write_sheet(caller: Caller, where: str) -> Path:
         )
     secret = full_secret(caller)
     made = f"{utc(SYSTEM.now_ns()).astimezone():%Y-%m-%d}"
-    origin = f"Made on {made} on {show(host_name())} from {show(str(caller.home.key_file))}"
-    write_private(path, form(secret, origin).encode("utf-8", "backslashreplace"))
+    origin = _printable(f"Made on {made} on {host_name()} from {caller.home.key_file}")
+    write_private(path, form(secret, origin).encode("utf-8"))
     return path
 
 
@@ -99,6 +99,11 @@ def _prove(caller: Caller, server: Server, secret: bytes) -> Proof:
     except KdnaError as error:
         return Proof(server, False, error)
     return Proof(server, True)
+
+
+def _printable(text: str) -> str:
+    """A line for a page: without what is no character, and not longer than the page is wide."""
+    return "".join(character if character.isprintable() else "?" for character in text)[:_LINE]
 
 
 def _secret(caller: Caller, text: str) -> bytes:
