@@ -25,7 +25,7 @@ from kdna.errors import KdnaError
 from kdna.schedule.zone import local_now
 
 _TICK = 2.0  # seconds
-_PAUSE = 60.0  # seconds between two starts of one auto-backup: a run that cannot even begin is not begun all the time
+_PAUSE = 60.0  # seconds before a run is started again that ended without a trace in its journal
 _FAREWELL = 0.5  # seconds that runs get to end by themselves
 
 Stamp = tuple[int, int, int] | None
@@ -50,7 +50,7 @@ class _Daemon:
         self._command = [*program(), "auto-backup", "run", "--due", *options]
         self._clock = clock
         self._runs: dict[str, subprocess.Popen[bytes]] = {}
-        self._began: dict[str, float] = {}
+        self._started: dict[str, tuple[float, int]] = {}  # by the one clock and by the other
         self._backups = load(caller.home).auto_backups
         self._stamp = self._look_at_conf()
         self._announce()
@@ -76,18 +76,19 @@ class _Daemon:
                 run.wait(max(until - self._clock.monotonic(), 0))
 
     def _is_due(self, backup: AutoBackup) -> bool:
-        began = self._began.get(backup.id)
-        if began is not None and self._clock.monotonic() - began < _PAUSE:
-            return False
         try:
             runs = Journal(self._caller.home, backup.id).runs()
-            return outlook(backup, runs, local_now(self._clock)).due is not None
+            if outlook(backup, runs, local_now(self._clock)).due is None:
+                return False
         except KdnaError:  # which a list of them tells
             return False
+        monotonic, ns = self._started.get(backup.id, (-_PAUSE, 0))
+        left_a_trace = bool(runs) and runs[-1].began >= ns
+        return left_a_trace or self._clock.monotonic() - monotonic >= _PAUSE
 
     def _start(self, backup: AutoBackup) -> None:
         """A run of its own, which a Ctrl-C on our terminal does not reach: we end it."""
-        self._began[backup.id] = self._clock.monotonic()
+        self._started[backup.id] = self._clock.monotonic(), self._clock.now_ns()
         command = [*self._command, "-i", backup.id]
         creation = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # what Windows has in its place
         try:
@@ -98,14 +99,15 @@ class _Daemon:
             self._caller.sink.notice(f"{command[0]} cannot be started: {error.strerror}")
 
     def _read(self) -> None:
-        """Take over what kdna.conf says now; what cannot be read changes nothing."""
+        """Take over what kdna.conf says now; while it cannot be read, which no run could either, nothing is started."""
+        before = self._backups
         try:
-            backups = load(self._caller.home).auto_backups
+            self._backups = load(self._caller.home).auto_backups
         except KdnaError as error:
-            self._caller.sink.notice(f"{error}. {error.hint} Until then, all goes on as before.")
+            self._backups = []
+            self._caller.sink.notice(f"{error}. {error.hint} No run is started until then.")
             return
-        before, self._backups = self._backups, backups
-        if [_undated(backup) for backup in before] != [_undated(backup) for backup in backups]:
+        if [_undated(backup) for backup in before] != [_undated(backup) for backup in self._backups]:
             self._announce()
 
     def _announce(self) -> None:

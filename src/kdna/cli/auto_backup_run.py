@@ -36,15 +36,17 @@ def command(settings: Settings, /, id_: str | None, due: bool) -> int:
     # heavy: reads kdna.conf and the journals, which --help must not wait for
     from kdna.actions.auto_running import run_due, run_now
 
-    counts, ended = Counts(), Counter[str]()
+    counts = Counts()
+    last: dict[str, str] = {}  # of each auto-backup, how its last attempt ended
     with work(settings, counts) as doing:
         outcomes = (
             run_due(doing.caller, id_, counts) if due or id_ is None else iter([run_now(doing.caller, id_, counts)])
         )
         for outcome in outcomes:
-            ended[_kind(outcome)] += 1
+            last[outcome.backup.id] = _kind(outcome)
             with doing.report.paused():
                 _say(outcome, settings)
+    ended = Counter(last.values())
     if settings.json:
         say_json({"type": "summary", **{kind: ended[kind] for kind in ("done", "incomplete", "failed", "busy")}})
     elif not ended and not settings.quiet:
