@@ -25,7 +25,10 @@ SOME_FILES_FAILED = 3
 REFERENCE_HELP = "The backup: PROJECT:TAG, PATH:TAG, or the beginning of a snapshot id."
 
 
-@click.group(cls=Group, more={name: name for name in ("forget", "hold", "prune", "release")})
+_MORE = ("drill", "forget", "hold", "prune", "release", "repair", "verify")  # commands in modules of their own
+
+
+@click.group(cls=Group, more={name: name for name in _MORE})
 def group() -> None:
     """Make, list, restore and delete backups."""
 

@@ -149,8 +149,10 @@ class LiveReport(Report):
         elapsed = SYSTEM.monotonic() - self._began
         if not counts.files and not counts.bytes:
             return [f"{(counts.phase or 'working').capitalize()}, {duration(elapsed)}"]
-        done = f"{plural(counts.files, 'file')}, {size(counts.bytes)}"
-        if counts.files_total:
+        done = size(counts.bytes) if not counts.files else f"{plural(counts.files, 'file')}, {size(counts.bytes)}"
+        if not counts.files and counts.bytes_total:
+            done += f" of {size(counts.bytes_total)}"
+        elif counts.files_total:
             done = f"{counts.files:,} of {plural(counts.files_total, 'file')}, "
             done += f"{size(counts.bytes)} of {size(counts.bytes_total)}"
         lines = [f"{counts.phase.capitalize()}  {done}, {size(int(self._rate()))}/s, {duration(elapsed)}"]

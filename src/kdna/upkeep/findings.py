@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
+from kdna.snapshot.manifest import Manifest
 from kdna.snapshot.walk import Path
 
 MOST_NAMED = 10_000  # wounds of one backup that are kept one by one; beyond that they are counted
@@ -63,12 +64,14 @@ class Report:
     findings: list[Finding] = field(default_factory=list)
     harm: dict[str, Harm] = field(default_factory=dict)  # by snapshot id
     known: dict[str, Harm] = field(default_factory=dict)  # the same
+    manifests: dict[str, Manifest] = field(default_factory=dict)  # of the backups in `harm` and `known`
     notes: list[str] = field(default_factory=list)  # harmless, for the curious
     backups: int = 0  # looked at
     packs: int = 0  # listed
     stored: int = 0  # bytes of all packs
     packs_read: int = 0
     bytes_read: int = 0
+    hashed: int = 0  # packs that the server has hashed, and found to be what they were
     oldest: int | None = None  # when the pack that waits longest was read the last time, ns; None: one never was
 
     @property

@@ -12,7 +12,7 @@ which backups suffer.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,8 +87,8 @@ class Check:
         self._proven: set[bytes] = set()  # packs that the server has hashed
         self.liars: dict[bytes, PackTable] = {}  # own tables of packs of which the index tells something else
 
-    def run(self, depth: Depth, memory: Memory) -> Report:
-        """Everything that was asked for. Raises `StorageError`."""
+    def run(self, depth: Depth, memory: Memory, also: Collection[bytes] = ()) -> Report:
+        """Everything that was asked for; packs that are to be read `also`. Raises `StorageError`."""
         if depth.quick:
             self._hash()
         report = self.structure(depth)
@@ -96,6 +96,7 @@ class Check:
             self._read(self._mismatched(), memory, None)
         elif depth.portion is not None:
             self._read_portion(depth, memory)
+        self._read(sorted(set(also) & self.reader.packs.keys() - self.checked.keys()), memory, None)
         if report.damaged or self.checked or self.liars or self.suspects:
             report = self.structure(depth)
         report.findings += list(self._pack_findings())
@@ -181,6 +182,8 @@ class Check:
                     report.known[sid] = Harm(known, len(known))
                 if news:
                     report.harm[sid] = replace(harm, wounds=news, count=harm.count - len(known))
+        suffering = {*report.harm, *report.known}
+        report.manifests = {sid: one for sid, one in self.records.manifests.items() if sid in suffering}
         self.suspects = {blob: self.suspects[blob] for blob, why in verdicts.items() if why is not None}
 
     def _why_not(self, blob: Blob) -> str | None:
@@ -307,6 +310,7 @@ class Check:
 
     def _sum_up(self, report: Report, memory: Memory) -> None:
         """Numbers, and what waits longest."""
+        report.hashed = len(self._proven)
         report.packs_read, report.bytes_read = self._packs_read, self._bytes_read
         read_at = memory.read_at()
         memory.forget([name for name in {*read_at, *memory.suspects()} if name not in self.reader.packs])
