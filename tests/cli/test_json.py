@@ -93,9 +93,21 @@ def test_retention_holds_and_tags(docs: Path, nas: Path) -> None:
     )
 
 
-def test_encryption(nas: Path, tmp_path: Path) -> None:
+def test_encryption(home: Path, nas: Path, tmp_path: Path) -> None:
+    key = home / ".kdna" / "kdna.key"
     same("kdna encrypt keygen", done("encrypt", "keygen", tmp_path / "k", "--json").answer)
     same("kdna encrypt status", done("encrypt", "status", "--json").answer)
+    (tmp_path / "k").rename(key)
+    words = done("encrypt", "recovery", "--json").answer
+    same("kdna encrypt recovery", words)
+    same("kdna encrypt put-key", done("encrypt", "put-key", tmp_path / "put", "--json").answer)
+    typed = " ".join([*words["words"], words["check_word"]])
+    same("kdna encrypt recovery --test", run("encrypt", "recovery", "--test", "--json", stdin=typed).answer)
+    restored = run("encrypt", "restore-key", tmp_path / "again", "--json", stdin=typed)
+    same("kdna encrypt restore-key", restored.answer)
+    new = ["--from-command", "echo a long passphrase", "--json"]
+    same("kdna encrypt passphrase --server", done("encrypt", "passphrase", "-s", "nas", "-y", *new).answer)
+    same("kdna encrypt passphrase", done("encrypt", "passphrase", *new).answer)
     same("kdna encrypt deactivate", done("encrypt", "deactivate", "--yes", "--json").answer)
 
 

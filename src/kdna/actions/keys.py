@@ -168,7 +168,3 @@ def _settle(caller: Caller, old: keyfile.Key | keyfile.ProtectedKey, keyring: bo
             document.set_defaults(replace(document.defaults, settings=settings))
     if before and isinstance(old, keyfile.ProtectedKey):
         passphrases.forget(old)
-
-
-user_secret = access_key
-ensure_user_secret = ensure_key
