@@ -23,6 +23,7 @@
     │   ├── Missing              1   no object of that name
     │   ├── Exists               1   an object of that name is there already
     │   ├── Denied               1   no permission, or read-only
+    │   │   └── Forbidden        1   an account that may only add
     │   └── Full                 1   no space or quota left
     └── RepositoryError          1   what lies in the storage
         ├── NoRepository         1   nothing there yet
@@ -190,6 +191,15 @@ class Denied(StorageError):
     """No permission, or a read-only file system."""
 
     default_hint = "Choose a folder that the account may write to: 'kdna server update ALIAS -r REPO'."
+
+
+class Forbidden(Denied):
+    """The account may add to the repository, and take nothing away."""
+
+    default_hint = (
+        "An account that may only add (append-only) makes and restores backups. Delete and prune with one that may do "
+        "that, or check the permissions of the folder."
+    )
 
 
 class Full(StorageError):

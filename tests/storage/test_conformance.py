@@ -112,6 +112,30 @@ def test_a_renamed_object_keeps_its_content(storage: Storage) -> None:
     assert storage.list("sessions") == []
 
 
+def test_a_promoted_object_has_its_last_name_and_of_many_who_promote_one_name_one_succeeds(another: Another) -> None:
+    clients = [another() for _ in range(3)]
+    with pytest.raises(Missing, match="sessions/none"):
+        clients[0].promote("sessions/none", "snapshots/none")
+    for prize in range(10):
+        clients[0].create(f"sessions/{prize}", [b"token"])
+
+    def promote(job: tuple[int, int]) -> int:
+        prize, racer = job
+        try:
+            clients[racer % 3].promote(f"sessions/{prize}", f"snapshots/{prize}-{racer}")
+        except Missing:
+            return 0
+        return 1
+
+    jobs = [(prize, racer) for prize in range(10) for racer in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        assert sum(pool.map(promote, jobs)) == 10
+    assert sorted(e.name.split("-")[0] for e in clients[1].list("snapshots")) == [
+        f"snapshots/{prize}" for prize in range(10)
+    ]
+    assert all(clients[2].read(entry.name) == b"token" for entry in clients[2].list("snapshots"))
+
+
 def test_a_removed_object_is_gone(storage: Storage) -> None:
     storage.create("packs/a", [b"x"])
     storage.create("packs/b", [b"y"])
@@ -180,6 +204,8 @@ def test_a_name_that_could_lead_elsewhere_is_not_used(storage: Storage, name: st
         lambda: storage.remove(name),
         lambda: storage.rename(name, "ok"),
         lambda: storage.rename("ok", name),
+        lambda: storage.promote(name, "ok"),
+        lambda: storage.promote("ok", name),
     ):
         with pytest.raises(ValueError, match="not a valid object name"):
             call()

@@ -21,6 +21,7 @@ from kdna.errors import (
     ConnectionLost,
     Denied,
     Exists,
+    Forbidden,
     Full,
     HostKeyChanged,
     Missing,
@@ -340,10 +341,28 @@ def test_a_server_set_to_append_only_takes_objects_and_keeps_them(special: Speci
         storage.create("packs/3f/one", [b"other"])
     with pytest.raises(Denied):
         storage.remove("packs/3f/one")
-    with pytest.raises(Denied, match="posix-rename"):
+    with pytest.raises(Forbidden, match="does not let this account rename"):
         storage.rename("packs/3f/one", "packs/3f/two")
     storage.sync()
     assert storage.list("") == storage.list("packs")
+
+
+@pytest.mark.usefixtures("sshd")
+def test_on_a_server_set_to_append_only_a_promoted_object_keeps_both_names(special: Special, open_at: Open) -> None:
+    server = special("-P remove,rmdir,rename,posix-rename,setstat,fsetstat,lsetstat,symlink")
+    storage = open_at(server, str(server.root))
+    storage.create("sessions/s", [b"token"])
+    with pytest.raises(Missing, match="sessions/other"):
+        storage.promote("sessions/other", "snapshots/other")
+    storage.promote("sessions/s", "snapshots/deep/er/s")
+    assert storage.read("sessions/s") == storage.read("snapshots/deep/er/s") == b"token"
+    with pytest.raises(Exists, match="snapshots/deep/er/s"):
+        storage.promote("sessions/s", "snapshots/deep/er/s")
+    storage.sync()
+    admin = open_at(special("-l ERROR"), str(server.root))
+    admin.rename("sessions/s", "fenced/s")
+    with pytest.raises(Missing, match="sessions/s"):
+        storage.promote("sessions/s", "snapshots/again")
 
 
 @pytest.mark.usefixtures("sshd")

@@ -2,13 +2,14 @@
 
 The order of steps is the argument; each starts when the one before was acknowledged:
 
-    W1  create the token sessions/<sid>: from here on, no prune deletes what it condemns before this token is gone
+    W1  create the token sessions/<sid>, flushed: from here on, no prune deletes what it condemns before it is gone
     W2  read condemned/: what earlier prunes may delete at any time is never relied upon
     W3  list packs/, list and read index/: a blob counts as stored only in a pack that is listed with the right size,
         named by the index and not condemned; packs that nobody indexed (a backup was interrupted) are adopted
     W4  send packs, then index segments, then the manifest, then the tag
     W5  sync: everything the backup needs is durable, what it relies upon of unfinished sessions of others too
-    W6  rename sessions/<sid> to snapshots/<sid>: the commit, in one step that can succeed once
+    W6  rename sessions/<sid> to snapshots/<sid>: the commit, in one step that can succeed once. A server that lets this
+        account rename nothing gives the token its second name instead: that fails too when the first is gone
     W7  sync; only now is success reported
 
 If the token is gone at W6, somebody declared this session dead, and what it relied on may be gone as well. Then
@@ -18,6 +19,9 @@ found again.
 A session takes its token away only when all it sent is durable. So a pack that was listed before the tokens, and whose
 sender has no token there any more, survives a power cut of the server; while there are tokens of others, W5 flushes
 the folders that packs and index lie in, whoever put them there, and looks whether every pack is still there.
+
+Where nothing can be renamed or removed, the token of a session that is over stays in sessions/, and a second name says
+how it ended: in snapshots/ or in fenced/. It counts as gone for everybody who looks there after having met it.
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
 
-from kdna.errors import Fenced, KdnaError, Missing, RepositoryError, StorageError
+from kdna.errors import Fenced, Forbidden, KdnaError, Missing, RepositoryError, StorageError
 from kdna.progress import Counts
 from kdna.repository import layout
 from kdna.repository.decoding import decode
@@ -88,6 +92,7 @@ class Session:
         token = seal_record(self._seal, Kind.TOKEN, _encoder.encode(self._description), self.sid)
         self._storage.create(layout.session(self.sid), [token])
         try:
+            self._storage.sync()  # a token that a power cut takes would leave packs that seem to be nobody's, and flushed
             condemned = self._read_condemned()
             self._reader.refresh(condemned)
             self._unsettled = self._look_for_others()
@@ -101,18 +106,23 @@ class Session:
         """Find out, beside the work, whether some of what was listed may not be durable: until W5, nobody asks.
 
         That is so while there are tokens of sessions that did not end, running or dead; and as long as there are no
-        packs, when the very repository may be as new. A token moves from sessions to fenced, hence the order.
+        packs, when the very repository may be as new. A token moves from sessions to fenced or snapshots, hence the
+        order. Who committed has flushed all it sent before.
         """
-        own = layout.session(self.sid)
 
         def look() -> bool:
-            tokens = (token.name for folder in (layout.SESSIONS, layout.FENCED) for token in self._storage.list(folder))
-            return any(token != own for token in tokens) or not self._reader.packs
+            open_ones = self._tokens(layout.SESSIONS) - {self.sid}
+            if self._tokens(layout.FENCED) or not self._reader.packs:
+                return True
+            return bool(open_ones and open_ones - self._tokens(layout.SNAPSHOTS))
 
         pool = ThreadPoolExecutor(1, "kdna-others")
         future = pool.submit(look)
         pool.shutdown(wait=False)
         return future
+
+    def _tokens(self, folder: str) -> set[str]:
+        return {layout.last(token.name) for token in self._storage.list(folder)}
 
     def _read_condemned(self) -> Container[bytes]:
         """W2: every pack that some prune means to delete; all packs there are, when a record of them is damaged."""
@@ -202,7 +212,7 @@ class Session:
         if tag:
             Tags(self._storage, self._seal, self._reader.cache).claim(*tag, self.sid)
         self._settle()
-        self._rename_token()
+        self._promote_token()
         self._storage.sync()
         self.committed = True
         return self.sid
@@ -219,10 +229,10 @@ class Session:
                 "Run the command again.",
             )
 
-    def _rename_token(self) -> None:
+    def _promote_token(self) -> None:
         """W6. The storage resolves lost replies, so a missing token means that the session was fenced."""
         try:
-            self._storage.rename(layout.session(self.sid), layout.snapshot(self.sid))
+            self._storage.promote(layout.session(self.sid), layout.snapshot(self.sid))
         except Missing:
             raise Fenced(
                 "this backup was declared dead by another client while it ran",
@@ -245,10 +255,16 @@ class Session:
         farewell.join(_PATIENCE if isinstance(error, KeyboardInterrupt) else None)
 
     def _remove_token(self) -> None:
-        """Say that this session is over, once what it sent is durable; else the token stays, until it is fenced."""
+        """Say that this session is over, once what it sent is durable; else the token stays, until it is fenced.
+
+        Where it can't be taken away it is declared dead: nobody waits for it any more, and it never commits.
+        """
         with contextlib.suppress(KdnaError):
             self._storage.sync()
-            self._storage.remove(layout.session(self.sid))
+            try:
+                self._storage.remove(layout.session(self.sid))
+            except Forbidden:
+                self._storage.promote(layout.session(self.sid), layout.fenced(self.sid))
 
 
 class Trial:

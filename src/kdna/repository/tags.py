@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from kdna.errors import Exists, Missing, RepositoryError, TagTaken
+from kdna.errors import Exists, Forbidden, Missing, RepositoryError, TagTaken
 from kdna.repository import layout
 from kdna.repository.cache import Cache
 from kdna.repository.decoding import decode
@@ -129,21 +129,30 @@ class Tags:
 
     def committed(self, sid: str) -> bool:
         """Whether a snapshot exists."""
+        return self._is_there(layout.snapshot(sid))
+
+    def _is_there(self, name: str) -> bool:
         try:
-            self._storage.size(layout.snapshot(sid))
+            self._storage.size(name)
         except Missing:
             return False
         return True
 
     def _set_free(self, holder: str) -> bool:
-        """Whether a tag's holder is no backup. One that has not committed yet is fenced, so that it never will."""
+        """Whether a tag's holder is no backup. One that has not committed yet is fenced, so that it never will.
+
+        Where this account can't do that, only a holder that is over sets its tag free.
+        """
         if self.committed(holder):
             return False
         try:
             self._storage.rename(layout.session(holder), layout.fenced(holder))
         except Missing:
-            return not self.committed(holder)
-        return True
+            pass
+        except Forbidden:
+            if self._is_there(layout.session(holder)) and not self._is_there(layout.fenced(holder)):
+                return False
+        return not self.committed(holder)  # it may have committed and kept both names
 
 
 def check_holder(seal: Seal, data: bytes, name: str) -> str:

@@ -1,4 +1,4 @@
-"""The contract of a storage: named, immutable objects and eight verbs.
+"""The contract of a storage: named, immutable objects and nine verbs.
 
 A name is lower-case ASCII, folders separated by slashes (``packs/3/3f9c…``; `names` judges); the
 storage alone knows where that lies. All verbs may be called from several threads at once. What they
@@ -9,10 +9,14 @@ promise:
   failure lie under ``tmp/`` and mean nothing.
 * `rename` consumes its source: of any number of clients that rename the same name, one succeeds and the
   others get `Missing`. The new name must be one that was never used.
+* `promote` gives an object its last name, and is decided by the old one too: it fails when that is gone. Where the
+  server allows it this is `rename`. On a server that lets nothing be renamed or removed, the object has both names
+  afterwards, and whoever meets the old one has to look for the new.
 * Objects are never changed in place and names are never reused, so whatever was read once may be kept
   for ever.
 * `sync` makes names durable: when it returns, every create, rename and remove acknowledged to this client
   before it survives a power cut, and so does whatever the folders it is given hold, whoever put it there.
+* `rename` and `remove` raise `Forbidden` on a server that lets this account only add.
 * `Missing`, `Exists`, `Denied` and `Full` mean that the server answered; `Unreachable` and
   `ConnectionLost` mean that nobody knows. Transient faults are retried below this contract, where they
   can be told apart.
@@ -70,6 +74,12 @@ class Storage(Protocol):
 
     def rename(self, old: str, new: str) -> None:
         """Give an object another name, consuming the old one. Raises `Missing`."""
+
+    def promote(self, old: str, new: str) -> None:
+        """The same; where the server forbids it, give it the other name in addition.
+
+        Raises `Missing` when there is no `old`, `Exists` where both names stay and `new` is taken.
+        """
 
     def remove(self, name: str) -> None:
         """Take an object away. Raises `Missing`."""

@@ -89,6 +89,10 @@ class LocalStorage:
                 rename(source, target)
         self._touch(os.path.dirname(source), os.path.dirname(target))
 
+    def promote(self, old: str, new: str) -> None:
+        """Consume `old`: whoever may write into a folder of this machine may rename there; raises `Missing`."""
+        self.rename(old, new)
+
     def remove(self, name: str) -> None:
         """Take an object away; raises `Missing`."""
         path = self._path(name)

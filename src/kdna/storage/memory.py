@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
-from kdna.errors import ConnectionLost, Exists, Full, Missing
+from kdna.errors import ConnectionLost, Exists, Forbidden, Full, Missing
 from kdna.storage.base import Entry, Space
 from kdna.storage.names import TEMPORARY, check_folder, check_name, parent
 
@@ -138,12 +138,16 @@ class Medium:
 class MemoryStorage:
     """One client of a medium, with the faults it will meet.
 
-    `operations` tells what it has asked for so far. `before(verb, name)` is called ahead of each operation, with
-    the medium's lock held by this thread: a test may act there as another client.
+    With `append_only` the server lets this client neither rename nor remove, and temporary names stay beside the final
+    ones, as on a real server that is set so. `operations` tells what it has asked for so far. `before(verb, name)` is
+    called ahead of each operation, with the medium's lock held by this thread: a test may act there as another client.
     """
 
-    def __init__(self, medium: Medium | None = None, faults: Iterable[Fault] = ()) -> None:
+    def __init__(
+        self, medium: Medium | None = None, faults: Iterable[Fault] = (), *, append_only: bool = False
+    ) -> None:
         self.medium = medium or Medium()
+        self.append_only = append_only
         self.faults = {fault.at: fault for fault in faults}
         self.operations: list[Operation] = []
         self.before: Callable[[str, str], None] | None = None
@@ -165,14 +169,18 @@ class MemoryStorage:
 
         def link() -> None:
             if name in medium.objects:
-                medium.change(temporary, None)
+                discard()
                 raise Exists(f"object {name} exists already")
             medium.change(name, content)
             self._touched.add(parent(name))
 
         def publish() -> None:
             link()
-            medium.change(temporary, None)
+            discard()
+
+        def discard() -> None:
+            if not self.append_only:
+                medium.change(temporary, None)
 
         self._do("publish", name, publish, link)
 
@@ -190,6 +198,7 @@ class MemoryStorage:
         check_name(new)
 
         def move() -> None:
+            self._refuse_if_append_only()
             content = self._content(old)
             self.medium.change(old, None)
             self.medium.change(new, content)
@@ -197,10 +206,29 @@ class MemoryStorage:
 
         self._do("rename", check_name(old), move)
 
+    def promote(self, old: str, new: str) -> None:
+        """Consume `old`, or give it a second name: operations ``rename`` and ``link``; raises `Missing`, `Exists`."""
+        try:
+            self.rename(old, new)
+        except Forbidden:
+            self._do("link", check_name(old), lambda: self._link(old, new))
+
+    def _link(self, old: str, new: str) -> None:
+        content = self._content(old)
+        if new in self.medium.objects:
+            raise Exists(f"object {new} exists already")
+        self.medium.change(new, content)
+        self._touched.add(parent(new))
+
+    def _refuse_if_append_only(self) -> None:
+        if self.append_only:
+            raise Forbidden("the server does not let this account rename or remove")
+
     def remove(self, name: str) -> None:
         """Take an object away; raises `Missing`."""
 
         def take() -> None:
+            self._refuse_if_append_only()
             self._content(name)
             self.medium.change(name, None)
             self._touched.add(parent(name))

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import asyncssh
 
-from kdna.errors import Denied, Exists, Missing, StorageError
+from kdna.errors import Denied, Exists, Forbidden, Missing, StorageError
 from kdna.storage import shell
 from kdna.storage.base import Entry, Space
 from kdna.storage.link import Link
@@ -198,6 +198,8 @@ class RemoteFolder:
                 await self._answered(link.sftp, old, self._move(link, source, target))
             elif not (again and await self._exists(link.sftp, new)):
                 raise
+        except Denied:
+            raise Forbidden(f"the server does not let this account rename {self._shown(old)}") from None
         self._touched.update((above(source), above(target)))
         self._unsynced.discard(old)
         self._unsynced.add(new)
@@ -212,8 +214,39 @@ class RemoteFolder:
             await link.sftp.posix_rename(source, target)
         except asyncssh.SFTPOpUnsupported:
             if "OpenSSH" in link.server:
-                raise Denied("the server forbids posix-rename, without which no backup can be finished") from None
+                raise Denied("the server does not allow posix-rename") from None
             await link.sftp.rename(source, target)
+
+    async def promote(self, old: str, new: str, link: Link, again: bool) -> None:
+        """Consume `old`, or let it keep both names where renaming is forbidden; `Missing`, `Exists`."""
+        try:
+            await self.rename(old, new, link, again)
+        except Forbidden:
+            await self._name_twice(old, new, link, again)
+            self._touched.add(above(self._path(new)))
+            self._unsynced.add(new)
+
+    async def _name_twice(self, old: str, new: str, link: Link, again: bool) -> None:
+        """One link(2) on the server, which fails when `old` is gone and when `new` is taken."""
+        source, target = self._path(old), self._path(new)
+        try:
+            try:
+                await link.sftp.link(source, target)
+            except asyncssh.SFTPNoSuchFile:
+                if not await self._exists(link.sftp, old):
+                    raise
+                await self._make_folder(link.sftp, above(target))
+                await link.sftp.link(source, target)
+        except LOST:
+            raise
+        except asyncssh.SFTPError as error:
+            if await self._exists(link.sftp, new):
+                if again:  # it was done, and the answer was lost
+                    return
+                raise Exists(f"object {self._shown(new)} exists already") from error
+            if isinstance(error, asyncssh.SFTPOpUnsupported):
+                raise Denied("the server forbids renaming and hard links, one of which finishes a backup") from error
+            raise await explained(link.sftp, error, self._shown(old), self._root) from error
 
     async def remove(self, name: str, link: Link, again: bool) -> None:
         """Take an object away; `Missing`."""
@@ -222,6 +255,8 @@ class RemoteFolder:
         except Missing:
             if not again:
                 raise
+        except Denied:
+            raise Forbidden(f"the server does not let this account remove {self._shown(name)}") from None
         self._unsynced.discard(name)
         self._touched.add(above(self._path(name)))
 

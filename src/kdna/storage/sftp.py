@@ -49,6 +49,10 @@ class SftpStorage:
         """Consume `old`; raises `Missing`."""
         self._connection.run(partial(self._folder.rename, check_name(old), check_name(new)))
 
+    def promote(self, old: str, new: str) -> None:
+        """Consume `old`, or let it keep both names where the server forbids that; raises `Missing`, `Exists`."""
+        self._connection.run(partial(self._folder.promote, check_name(old), check_name(new)))
+
     def remove(self, name: str) -> None:
         """Take an object away; raises `Missing`."""
         self._connection.run(partial(self._folder.remove, check_name(name)))
