@@ -175,10 +175,17 @@ def test_a_backup_that_cannot_be_read_is_left_alone_and_named(
 
 
 def test_backups_of_one_second_are_told_apart(caller: Caller, repository: Repository) -> None:
-    for microsecond in (3, 1, 2):
+    for microsecond in (3, 9, 1, 7, 5, 2, 8, 4, 6):
         make(repository, f"{DAYS[0]}:00.00000{microsecond}", str(microsecond))
     forget(caller)
-    assert there(caller) == {"papers:3"}
+    assert there(caller) == {"papers:9"}
+
+
+def test_the_newest_backup_in_which_everything_was_read_stays(caller: Caller, repository: Repository) -> None:
+    for day, failed in zip(DAYS, (0, 1, 1), strict=True):
+        make(repository, day, failed=failed)
+    forget(caller)
+    assert there(caller) == {f"papers:{DAYS[0]}", f"papers:{DAYS[2]}"}
 
 
 # after an auto-backup

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -84,7 +84,7 @@ def forget_backups(
     policy = Policy.from_settings(keep)
     if not policy:
         raise UsageError("nothing says which backups to keep", "Give at least one of --keep-last to --keep-within.")
-    with looked(caller, replace(wanted, project=None)) as listing:
+    with looked(caller, wanted) as listing:
         backups = [b for b in listing.backups if wanted.project in (None, b.project)]
         plan = ForgetPlan(policy, grouped(policy, backups))
         if dry_run or not plan.dropped:
