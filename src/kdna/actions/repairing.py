@@ -62,6 +62,7 @@ class RepairResult:
     """Every repository of the server."""
 
     server: Server
+    host: str  # this machine
     dry_run: bool
     repaired: list[Repaired] = field(default_factory=list)
     seconds: float = 0.0
@@ -78,7 +79,7 @@ def repair_server(
     began = SYSTEM.monotonic()
     document = load(caller.home)
     server = document.choose_server(request.server, local_server(caller, document))
-    result = RepairResult(server, request.dry_run)
+    result = RepairResult(server, host_name(), request.dry_run)
     counts.phase = "connecting"
     with connected(caller, server) as place:
         for encrypted in (True, False):

@@ -17,6 +17,7 @@ from kdna.progress import Counts
 
 if TYPE_CHECKING:
     from kdna.actions.repairing import Repaired, RepairPlan, RepairResult
+    from kdna.upkeep.findings import Report
     from kdna.upkeep.mending import Mended
 
 
@@ -103,13 +104,17 @@ def _say(one: Repaired, result: RepairResult, settings: Settings) -> None:
     else:
         report = one.mended.report
         if report.damaged or not settings.quiet:
-            head = f"{place}: {'something is still damaged' if report.damaged else 'everything is mended'}"
+            head = f"{place}: {'something is still damaged' if report.damaged else _mended(report)}"
             say_summary(visible(head), *_done(one.mended), f"in {duration(result.seconds)}")
         _tell_pending(one.mended)
     for line in finding_lines(report, settings.verbose):
         say(visible(line))
     if report.harm and not result.dry_run:
-        _tell_ways_on(report.manifests.values())
+        _tell_ways_on({manifest.host for manifest in report.manifests.values()}, result.host)
+
+
+def _mended(report: Report) -> str:
+    return "mended, but for what is known to be lost" if report.known else "everything is mended"
 
 
 def _done(mended: Mended) -> Iterator[str]:
@@ -132,10 +137,11 @@ def _tell_pending(mended: Mended) -> None:
         tell(f"Note: damaged packs stay until {count} are over that began before; run the same command again then.")
 
 
-def _tell_ways_on(manifests: Any) -> None:
-    hosts = sorted({manifest.host for manifest in manifests})
-    where = f" on {', '.join(hosts)}" if hosts else ""
-    tell(visible(f"Hint: Run it{where} too, where what is lost may still be; then --accept-loss records the rest."))
+def _tell_ways_on(hosts: set[str], here: str) -> None:
+    """Where what is lost may still be, and what to do when it is nowhere."""
+    others = sorted(hosts - {here})
+    on_others = f"Run it on {', '.join(others)} too, where what is lost may still be. " if others else ""
+    tell(visible(f"Hint: {on_others}--accept-loss puts on record what is lost for good."))
 
 
 def _as_dict(result: RepairResult) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -101,7 +101,8 @@ def _say_verified(one: Verified, result: VerifyResult, settings: Settings) -> No
         read.append(_oldest(report))
     elif not report.hashed:
         read.append("content not read")
-    head = f"{place}: {'all is well' if good else 'NOT all is well'}"
+    well = "all is well, but for what is known to be lost" if report.known else "all is well"
+    head = f"{place}: {well if good else 'NOT all is well'}"
     say_summary(visible(head), counted, *read, f"in {duration(result.seconds)}")
     for line in finding_lines(report, settings.verbose):
         say(visible(line))
@@ -119,13 +120,22 @@ def finding_lines(report: Report, verbose: bool) -> Iterator[str]:
     """Findings, and the files that suffer."""
     for finding in report.findings:
         yield f"  {finding.sort.value:<8} {finding.name}: {why(finding)}"
-    for sid, harm in sorted(report.harm.items()):
+    for sid, harm in _in_time(report, report.harm):
         yield from _harm_lines(title(sid, report.manifests.get(sid)), harm, verbose)
-    for sid, harm in sorted(report.known.items()):
-        what = plural(harm.count, "entry").replace("entrys", "entries")
-        yield f"  {title(sid, report.manifests.get(sid))}: {what} known to be lost"
+    for sid, harm in _in_time(report, report.known):
+        yield f"  {title(sid, report.manifests.get(sid))}: {_entries(harm)} known to be lost"
     for note in report.notes if verbose else ():
         yield f"  {note}"
+
+
+def _in_time(report: Report, harm: Mapping[str, Harm]) -> list[tuple[str, Harm]]:
+    """Backups that suffer, the oldest first; those of which nothing is known before them."""
+    began = {sid: manifest.began for sid, manifest in report.manifests.items()}
+    return sorted(harm.items(), key=lambda one: (began.get(one[0], 0), one[0]))
+
+
+def _entries(harm: Harm) -> str:
+    return "1 entry" if harm.count == 1 else f"{harm.count:,} entries"
 
 
 def why(finding: Finding) -> str:
@@ -137,8 +147,7 @@ def _harm_lines(name: str, harm: Harm, verbose: bool) -> Iterator[str]:
     if harm.whole:
         yield f"  {name}: the whole backup cannot be restored"
         return
-    what = "1 entry" if harm.count == 1 else f"{harm.count:,} entries"
-    yield f"  {name}: {what} cannot be restored whole"
+    yield f"  {name}: {_entries(harm)} cannot be restored whole"
     shown = harm.wounds if verbose else harm.wounds[:_MOST_SHOWN]
     for wound in shown:
         yield f"    {shown_path(wound.path)}: {wound.why}"
@@ -169,8 +178,8 @@ def report_as_dict(report: Report) -> dict[str, Any]:
         "hashed": report.hashed,
         "unread_since": iso(report.oldest) if report.oldest is not None and report.oldest >= 0 else None,
         "findings": [{"object": one.name, "kind": one.sort.value, "message": why(one)} for one in report.findings],
-        "harm": [_harm_as_dict(sid, harm, report) for sid, harm in sorted(report.harm.items())],
-        "known_lost": [_harm_as_dict(sid, harm, report) for sid, harm in sorted(report.known.items())],
+        "harm": [_harm_as_dict(sid, harm, report) for sid, harm in _in_time(report, report.harm)],
+        "known_lost": [_harm_as_dict(sid, harm, report) for sid, harm in _in_time(report, report.known)],
         "notes": report.notes,
     }
 

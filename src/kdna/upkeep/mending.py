@@ -233,7 +233,7 @@ class Mending:
     def _fix_index(self) -> None:
         """Write what is so where the index does not say it, then take away the segments that err."""
         self._counts.phase = "writing the index"
-        reader = self._repository.reader()
+        reader = self._check.fresh().reader()
         found = survey(reader)
         liars = dict(self._check.liars)
         liars.update(self._find_liars(reader, found))

@@ -45,9 +45,12 @@ class Checked(NamedTuple):
         """What is wrong, in a few words."""
         if self.problem:
             return self.problem[1]
+        if len(self.bad) == 1:
+            return next(iter(self.bad.values()))
         if self.bad:
-            frames = f"{len(self.bad)} of its {len(self.table.frames) if self.table else 0} frames"
-            return f"{frames} do not hold what was written ({next(iter(self.bad.values()))})"
+            return (
+                f"{len(self.bad)} of its {len(self.table.frames) if self.table else 0} frames are not what was written"
+            )
         return "its bytes are not those that were written, though everything in it can be read"
 
 

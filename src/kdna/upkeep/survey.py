@@ -52,7 +52,7 @@ def digest(table: PackTable) -> bytes:
 def survey(reader: Reader) -> Survey:
     """Look at index and packs anew; the reader knows them afterwards, those that no index names included.
 
-    Raises `StorageError`.
+    The reader must be one whose cache is empty: what it has tables of is not looked into. Raises `StorageError`.
     """
     for _ in range(_MOST_LOOKS):
         found, gone = _look(reader)

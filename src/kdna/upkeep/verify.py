@@ -107,10 +107,7 @@ class Check:
 
     def structure(self, depth: Depth) -> Report:
         """Look at everything but the content of data packs. Raises `StorageError`."""
-        self._looks += 1
-        here = self._folder / str(self._looks)
-        cache = ProvenPacks(here, self._repository.cache, self._proven) if self._proven else Cache(here)
-        fresh = Repository(self._repository.storage, self._repository.seal, cache, self._repository.clock)
+        fresh = self.fresh()
         self._counts.phase = "checking records"
         sids = set(fresh.snapshots())
         self.records = read_records(fresh, sids, depth.finished)
@@ -131,6 +128,13 @@ class Check:
         self._reach(fresh, report, chosen)
         report.notes += [f"{name} is not KDNA's" for name in (*self.records.strangers, *self.survey.strangers)]
         return report
+
+    def fresh(self) -> Repository:
+        """The repository for a client that has nothing of it but packs that are proven."""
+        self._looks += 1
+        here = self._folder / str(self._looks)
+        cache = ProvenPacks(here, self._repository.cache, self._proven) if self._proven else Cache(here)
+        return Repository(self._repository.storage, self._repository.seal, cache, self._repository.clock)
 
     def _correct(self) -> None:
         """Let the reader know what packs say of themselves where the index is known to tell something else."""
