@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from program import Terminal, done, run
 
+from sshd import Server
+
 
 @pytest.fixture
 def three(nas: Path, docs: Path) -> list[str]:
@@ -150,3 +152,18 @@ def test_json_of_hold_and_release(three: list[str]) -> None:
     answer = done("backup", "release", "-t", "papers:one", "--json").answer
     assert (answer["backup"]["held"], answer["gone"]) == (False, False)
     assert answer["holders"][0].keys() == {"user", "host", "since"}
+
+
+def test_all_of_it_over_ssh(sshd: Server, docs: Path) -> None:
+    done("server", "add", "-ad", sshd.address, "-a", "box", "-r", str(sshd.root))
+    for tag in ("one", "two", "three"):
+        done("backup", "add", "papers", docs, tag)
+    done("backup", "hold", "-t", "papers:one")
+    assert run("backup", "delete", "-t", "papers:one", "--yes").code == 1
+    done("backup", "forget", "--keep-last", "1", "--yes")
+    assert tags() == ["one", "three"]
+    done("tag", "update", "-t", "one", "-n", "first")
+    done("backup", "release", "-t", "papers:first")
+    done("backup", "forget", "--keep-last", "1", "--yes")
+    assert tags() == ["three"]
+    assert not any((sshd.root / "kdna" / "encrypted" / "holds").iterdir())
