@@ -125,7 +125,7 @@ def test_systemd_calls_at_the_occasions_and_at_no_other_time(text: str) -> None:
 @needs_systemd
 def test_systemd_finds_no_fault_in_the_units(tmp_path: Path) -> None:
     awkward = job(
-        "0 4 30 2 1",
+        "0 4 31 2,3 1",
         command=("/bin/echo", "50%", "a b", '"', "'", "\\", "$HOME", "\udcff", "é", ";", ""),
         environment={"KDNA_HOME": "/srv/50% $x\udcff"},
     )

@@ -6,9 +6,9 @@ from datetime import date, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
-from jobs import expressions
+from jobs import expressions, field
 
 from kdna.errors import UsageError
 from kdna.schedule.timing import WORDS, Timing, due, last_run, next_run, parse_timing
@@ -254,13 +254,36 @@ def test_among_all_runs_the_latest_that_can_be_believed_counts() -> None:
 def test_a_moment_without_a_zone_is_refused() -> None:
     with pytest.raises(ValueError, match="zone"):
         due(Timing("daily"), None, LONG_AGO, datetime(2026, 1, 1))
+    with pytest.raises(ValueError, match="zone"):
+        next_run(Timing("daily"), datetime(2026, 1, 1), LONG_AGO)
 
 
-moments = st.datetimes(datetime(2024, 1, 1), datetime(2028, 1, 1)).map(lambda moment: moment.replace(microsecond=0))
+moments = st.datetimes(datetime(2024, 1, 1), datetime(2028, 1, 1))
 
 
-@given(expressions(), moments, st.sampled_from(ZONES))
-def test_the_latest_occasion_and_the_next_leave_none_between(text: str, moment: datetime, zone: str) -> None:
+TRANSITIONS = [
+    ("Europe/Berlin", "2026-03-29T01:00"),
+    ("Europe/Berlin", "2026-10-25T01:00"),
+    ("America/New_York", "2026-03-08T07:00"),
+    ("America/New_York", "2026-11-01T06:00"),
+    ("America/Havana", "2026-03-08T05:00"),
+    ("America/Havana", "2026-11-01T05:00"),
+    ("Australia/Lord_Howe", "2026-04-04T15:00"),
+    ("Australia/Lord_Howe", "2026-10-03T15:30"),
+]
+anywhere = st.tuples(st.sampled_from(ZONES), moments)
+at_a_transition = st.tuples(st.sampled_from(TRANSITIONS), st.timedeltas(timedelta(hours=-4), timedelta(hours=4))).map(
+    lambda drawn: (drawn[0][0], datetime.fromisoformat(drawn[0][1]) + drawn[1])
+)
+at_night = st.tuples(field(0, 59), field(0, 4)).map(lambda drawn: f"{drawn[0]} {drawn[1]} * * *")
+
+
+@given(st.one_of(st.tuples(expressions(), anywhere), st.tuples(at_night, at_a_transition)))
+@example(("30 2 * * *", ("Europe/Berlin", datetime(2026, 10, 25, 1, 10))))
+@example(("0,30 2-3 * * *", ("Europe/Berlin", datetime(2026, 3, 29, 1, 10))))
+@example(("30 2,3 * * *", ("Europe/Berlin", datetime(2026, 10, 25, 1, 14))))
+def test_the_latest_occasion_and_the_next_leave_none_between(drawn: tuple[str, tuple[str, datetime]]) -> None:
+    text, (zone, moment) = drawn
     try:
         timing = Timing(text)
     except UsageError:
@@ -272,4 +295,4 @@ def test_the_latest_occasion_and_the_next_leave_none_between(text: str, moment: 
         assert latest.astimezone(UTC) <= now.astimezone(UTC)
         assert next_run(timing, latest, LONG_AGO) == following
         assert due(timing, latest, date(1990, 1, 1), now) is None
-        assert due(timing, latest - timedelta(seconds=1), date(1990, 1, 1), now) == latest
+        assert due(timing, latest.astimezone(UTC) - timedelta(seconds=1), date(1990, 1, 1), now) == latest

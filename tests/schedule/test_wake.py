@@ -91,6 +91,14 @@ def test_either_day_or_weekday_makes_two_of_it() -> None:
     assert len(occasions(Timing("0 4 */2 * 1"))) == 1
 
 
+def test_a_day_that_no_month_has_is_left_out() -> None:
+    try:
+        timing = Timing("0 4 30 2 1")
+    except UsageError:  # what cronsim before 2.8 says
+        return
+    assert occasions(timing) == (Wake((0,), (4,), months=(2,), weekdays=(1,)),)
+
+
 @given(st.sets(st.integers(0, 59), min_size=1))
 def test_spans_hold_the_values_in_order(values: set[int]) -> None:
     found = spans(sorted(values))

@@ -100,9 +100,9 @@ def next_run(timing: Timing, after: datetime, start: date) -> datetime | None:
     `after` is aware, and the occasion is one of its time zone: use `zone.LOCAL`, or a `zoneinfo.ZoneInfo`. A fixed
     offset knows nothing of summer time.
     """
+    zone = _zone(after)
     try:
-        first = midnight(start, _zone(after)) - _SECOND
-        return _after(timing, max(_utc(after), first), _zone(after))
+        return _after(timing, max(_utc(after), midnight(start, zone) - _SECOND), zone)
     except (OverflowError, ValueError):  # beyond the years that a datetime can hold
         return None
 
@@ -139,17 +139,11 @@ def midnight(day: date, zone: tzinfo) -> datetime:
 
 def _latest(timing: Timing, now: datetime) -> datetime | None:
     """The latest occasion that is not after `now`; None when there is none within 50 years."""
-    zone, limit = _zone(now), _utc(now)
+    zone, limit = _zone(now), _utc(now).replace(microsecond=0)
     try:
-        found = next(
-            (
-                one
-                for one in CronSim(timing.expression, (limit + _SECOND).astimezone(zone), reverse=True)
-                if _utc(one) <= limit
-            ),
-            None,
-        )
-        while found is not None:  # going back over a skipped hour can step over an occasion at its end
+        backwards = CronSim(timing.expression, (limit + _SECOND).astimezone(zone), reverse=True)
+        found = next((one for one in backwards if _utc(one) <= limit), None)
+        while found is not None:  # going back through a change of the clocks, cronsim can step over one
             following = _after(timing, _utc(found), zone)
             if following is None or _utc(following) > limit:
                 break

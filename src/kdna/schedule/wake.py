@@ -67,9 +67,10 @@ def occasions(timing: Timing) -> tuple[Wake, ...]:
     if cron.day_and:
         return (both,)
     by_day, by_weekday = replace(both, weekdays=WEEKDAYS), replace(both, days=DAYS)
-    if by_day.days == DAYS or by_weekday.weekdays == WEEKDAYS:
+    if both.days == DAYS or both.weekdays == WEEKDAYS:
         return (replace(by_day, days=DAYS),)
-    return by_day, by_weekday
+    never = all(both.days[0] > _LONGEST[month - 1] for month in both.months)  # such as 30 February
+    return (by_weekday,) if never else (by_day, by_weekday)
 
 
 def every_hour(own: Sequence[Wake]) -> Wake:
@@ -91,5 +92,6 @@ def spans(values: Sequence[int]) -> list[tuple[int, int]]:
     return [span for run in runs for span in ([(run[0], run[-1])] if len(run) > 2 else [(one, one) for one in run])]
 
 
+_LONGEST = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)  # days of a month
 # What cronsim takes beyond crontab(5), as the days it can fall on.
 _DAYS_OF = {CronSim.LAST: range(28, 32), CronSim.LAST_WEEKDAY: range(26, 32)}
