@@ -117,7 +117,7 @@ def test_each_step_begins_when_the_one_before_was_acknowledged(medium, tmp_path,
             continue  # whether there are others is found out beside the work
         if verb == "sync":
             syncs += moment == "asked"
-            number = 8 if syncs == 1 else 10
+            number = {1: 1, 2: 8, 3: 10}[syncs]
         elif verb in ("read", "list") and name.startswith(("packs", "index")):
             number = 3
         else:
