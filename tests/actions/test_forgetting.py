@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -179,6 +180,24 @@ def test_backups_of_one_second_are_told_apart(caller: Caller, repository: Reposi
         make(repository, f"{DAYS[0]}:00.00000{microsecond}", str(microsecond))
     forget(caller)
     assert there(caller) == {"papers:9"}
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="this system's zone cannot be chosen for one process")
+@pytest.mark.parametrize(("zone", "dropped"), [("UTC", "2026-11-20T14:30"), ("Asia/Tokyo", "2026-11-19T12:00")])
+def test_days_are_those_of_this_machine(
+    caller: Caller, repository: Repository, monkeypatch: pytest.MonkeyPatch, zone: str, dropped: str
+) -> None:
+    days = ["2026-11-19T12:00", "2026-11-20T14:30", "2026-11-20T15:30"]
+    for day in days:
+        make(repository, day)
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        forget(caller, {"keep_daily": "2"})
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert there(caller) == {f"papers:{day}" for day in days if day != dropped}
 
 
 def test_the_newest_backup_in_which_everything_was_read_stays(caller: Caller, repository: Repository) -> None:

@@ -23,6 +23,7 @@ import msgspec
 from kdna.errors import Held, Missing, NoSuchBackup, RepositoryError
 from kdna.repository import layout
 from kdna.repository.decoding import decode
+from kdna.repository.eraser import Eraser
 from kdna.repository.records import open_record, read_object, seal_record
 from kdna.repository.session import new_id
 from kdna.seal.envelope import Kind, Seal
@@ -66,13 +67,13 @@ class Holds:
         try:
             self._storage.size(layout.snapshot(sid))
         except Missing:
-            self._remove([name])
+            Eraser(self._storage).remove([name])
             raise no_such_backup(sid) from None
 
     def release(self, sid: str) -> list[Hold]:
         """Take away every hold on a backup; what they said."""
         holds = [Hold(name, self._description(name)) for name in self.all().get(sid, [])]
-        self._remove([hold.name for hold in holds])
+        Eraser(self._storage).remove(hold.name for hold in holds)
         return holds
 
     def _description(self, name: str) -> dict[str, str | int]:
@@ -80,12 +81,6 @@ class Holds:
             return decode(_decoder, open_record(self._seal, Kind.HOLD, read_object(self._storage, name), name), name)
         except (RepositoryError, Missing):  # it is for people; a hold counts without it
             return {}
-
-    def _remove(self, names: list[str]) -> None:
-        for name in names:
-            with contextlib.suppress(Missing):  # another client has released it
-                self._storage.remove(name)
-        self._storage.sync()
 
 
 def existing(storage: Storage, holds: Holds) -> dict[str, bool]:
