@@ -21,7 +21,7 @@ from kdna.config.file import load
 from kdna.config.records import Server
 from kdna.errors import Declined, NoRepository, UsageError
 from kdna.repository.opening import Repository
-from kdna.repository.tokens import Token, describe, fence, running
+from kdna.repository.tokens import Token, describe, fence, unsettled
 
 _SILENT = 72 * 3600  # seconds after which a session that did not end is taken for dead
 
@@ -89,13 +89,13 @@ def repositories(caller: Caller, server: Server) -> Iterator[list[Repository]]:
 
 def sessions_of(repository: Repository, own: str) -> list[Running]:
     """The sessions of one repository, the oldest first; `own` is this installation's name."""
-    tokens = describe(repository.storage, repository.seal, running(repository.storage))
+    tokens = describe(repository.storage, repository.seal, unsettled(repository.storage))
     return [Running(token, repository, _why_dead(token, own)) for token in tokens]
 
 
 def fence_own_dead(repository: Repository, own: str) -> None:
     """Declare dead those sessions of this very installation whose process has ended: of them there is no doubt."""
-    sids = running(repository.storage)
+    sids = unsettled(repository.storage)
     tokens = describe(repository.storage, repository.seal, sids) if sids and own else []
     fence(repository.storage, [token.sid for token in tokens if _has_ended(token, own)])
 

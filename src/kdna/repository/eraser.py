@@ -13,6 +13,7 @@ from kdna.errors import Missing, StorageError
 from kdna.repository import layout
 from kdna.repository.condemned import Condemnation
 from kdna.storage.base import Storage
+from kdna.storage.names import temporary_name
 
 _PARALLEL = 8
 _PACK_FOLDERS = tuple(f"{layout.PACKS}/{digit}" for digit in "0123456789abcdef")
@@ -23,6 +24,15 @@ class Eraser:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
+
+    def check_right(self) -> None:
+        """Find out whether this account may take anything away, before anybody is told that something will go.
+
+        Raises `Forbidden`.
+        """
+        name = temporary_name()
+        self._storage.create(name, [b""])
+        self._storage.remove(name)
 
     def remove(self, names: Iterable[str]) -> int:
         """Remove objects, several at a time; how many there were. Durable when this returns. Raises `StorageError`."""

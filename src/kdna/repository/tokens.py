@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from kdna.repository.records import open_record, read_object
 from kdna.seal.envelope import Kind, Seal
 from kdna.storage.base import Storage
 
+_ENDED = (layout.SNAPSHOTS, layout.FORGOTTEN, layout.FENCED)
 _decoder = msgspec.msgpack.Decoder(dict[str, str | int])
 
 
@@ -51,6 +53,34 @@ def running(storage: Storage) -> dict[str, int]:
         if layout.is_id(entry.name, layout.SESSIONS):
             found[layout.last(entry.name)] = entry.mtime
     return found
+
+
+def unsettled(storage: Storage) -> dict[str, int]:
+    """The same without those whose end is known: some servers keep the old name of a token beside the new one.
+
+    To show and to estimate. What waits for a token waits until it is gone: what a second name says can be forged.
+    """
+    tokens = running(storage)
+    ended = _settled(storage, tokens)
+    return {sid: since for sid, since in tokens.items() if sid not in ended}
+
+
+def end_settled(storage: Storage) -> None:
+    """Take away tokens of sessions whose end is known. Whoever runs such a session nevertheless starts over."""
+    ended = _settled(storage, running(storage))
+    for sid in ended:
+        with contextlib.suppress(Missing):
+            storage.remove(layout.session(sid))
+    if ended:
+        storage.sync()
+
+
+def _settled(storage: Storage, tokens: Collection[str]) -> set[str]:
+    """Those of these sessions that have ended."""
+    if not tokens:
+        return set()
+    listed = {layout.last(entry.name) for folder in _ENDED for entry in storage.list(folder)}
+    return listed.intersection(tokens)
 
 
 def describe(storage: Storage, seal: Seal, sids: dict[str, int]) -> list[Token]:

@@ -34,7 +34,7 @@ from kdna.repository.opening import Repository
 from kdna.repository.pack import PackTable
 from kdna.repository.reader import PARALLEL
 from kdna.repository.segments import rewrite_index, to_rewrite
-from kdna.repository.tokens import Token, describe, running
+from kdna.repository.tokens import Token, describe, end_settled, running, unsettled
 from kdna.upkeep.leftovers import KEPT, LISTED, Leftovers, find_leftovers, remove_leftovers
 from kdna.upkeep.losses import read_lost
 from kdna.upkeep.plan import Choice, Limits, choose
@@ -43,7 +43,6 @@ from kdna.upkeep.rescue import Rescue
 from kdna.upkeep.usage import PackUse, pack_uses
 
 _SLACK = 2  # seconds in which a pack's time may seem to be before that of the token it was sent under
-_SETTLED = (layout.SNAPSHOTS, layout.FORGOTTEN, layout.FENCED)
 _RELIED_UPON = (*layout.RELIED_UPON, *LISTED, layout.HOLDS, layout.CONDEMNED)
 
 
@@ -113,7 +112,7 @@ class Prune:
         records = self._read_condemned()
         condemned = _packs(records)
         self._reader.refresh(condemned)
-        tokens = running(self._storage)
+        tokens = unsettled(self._storage)
         young = self._young(tokens)
         sids = self._backups()
         mirror_trees(self._reader)
@@ -193,10 +192,11 @@ class Prune:
         """Do what was planned, as far as sessions that run allow. Raises `Refused`, `StorageError`."""
         self._outcome.problems = dict(plan.problems)
         doomed = {use.name: use for use in (*plan.choice.free, *plan.choice.rewrite)}
+        Eraser(self._storage).check_right()
+        end_settled(self._storage)
         if doomed:
             new = [name for name, use in doomed.items() if not use.condemned]
             records = [*plan.records, *condemn(self._storage, self._repository.seal, new)]
-            self._end_settled_tokens()
             ready, holding = self._waited_for(records)
             gone = self._delete(records, ready & doomed.keys())
             self._count(doomed, gone, holding)
@@ -214,14 +214,6 @@ class Prune:
         if late and holding:
             outcome.pending, outcome.pending_bytes = len(late), sum(use.size for use in late)
             outcome.waiting = describe(self._storage, self._repository.seal, holding)
-
-    def _end_settled_tokens(self) -> None:
-        """Take away tokens of sessions whose end is known: some servers keep the old name beside the new one."""
-        tokens = running(self._storage)
-        if tokens:
-            listed = (entry.name for folder in _SETTLED for entry in self._storage.list(folder))
-            ended = {layout.last(name) for name in listed} & tokens.keys()
-            Eraser(self._storage).remove(layout.session(sid) for sid in ended)
 
     def _waited_for(self, records: Iterable[Condemnation]) -> tuple[set[bytes], dict[str, int]]:
         """P4: the packs that may go now, and the sessions that hold up others, since when."""
