@@ -159,6 +159,7 @@ def read_words(line: bytes) -> list[bytes]:
     return [word.replace(b"%%", b"%").replace(b"$$", b"$") for word in unescaped]
 
 
+@settings(deadline=None)
 @given(st.lists(words().filter(bool), min_size=1, max_size=6))
 def test_systemd_reads_the_words_as_they_were(arguments: list[str]) -> None:
     line = " ".join(quote(word) for word in arguments).encode()

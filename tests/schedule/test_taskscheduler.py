@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element, fromstring
 
 import pytest
 from cronsim import CronSim
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jobs import HOME, expressions, job
 from stand_in import StandIn, stand_in
@@ -142,6 +142,7 @@ def called(trigger: Element, moment: datetime) -> bool:
     )
 
 
+@settings(deadline=None, max_examples=50)
 @given(expressions(), st.integers(0, 365))
 def test_windows_calls_at_every_occasion(text: str, day: int) -> None:
     try:

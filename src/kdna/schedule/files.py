@@ -11,14 +11,24 @@ from pathlib import Path
 from kdna.errors import SchedulerError
 
 
+def read(path: Path) -> bytes | None:
+    """The content of a file, None where there is none. Raises `SchedulerError`."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise SchedulerError(f"{path} cannot be read: {error.strerror}") from error
+
+
 def write(path: Path, data: bytes) -> bool:
     """Put `data` in the place of a file, or where there is none; False when it was there already.
 
     The file is for the user alone (0600). Raises `SchedulerError`, with the old content in place.
     """
+    if read(path) == data:
+        return False
     try:
-        if path.is_file() and path.read_bytes() == data:
-            return False
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=".kdna-", dir=path.parent)
         try:
@@ -47,7 +57,7 @@ def remove(path: Path) -> None:
 @contextmanager
 def kept_on_failure(*paths: Path) -> Iterator[None]:
     """Put files back as they were, or take them away again, when what is done with them fails."""
-    before = {path: path.read_bytes() if path.is_file() else None for path in paths}
+    before = {path: read(path) for path in paths}
     try:
         yield
     except BaseException:

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from kdna.errors import SchedulerError
-from kdna.schedule.files import kept_on_failure, remove, write
+from kdna.schedule.files import kept_on_failure, read, remove, write
 from kdna.schedule.job import Job, as_unicode, entry_name, ident_of
 from kdna.schedule.program import ask, order
 from kdna.schedule.wake import DAYS, HOURS, MINUTES, MONTHS, WEEKDAYS, Wake, every_hour, wakes
@@ -51,7 +51,7 @@ class Launchd:
         for path in sorted(_folder().glob("kdna-*.plist")):
             ident = ident_of(path.stem, home)
             if ident is not None:
-                found[ident] = path.read_text(encoding="utf-8", errors="replace")
+                found[ident] = (read(path) or b"").decode(errors="replace")
         return found
 
     def check(self) -> list[str]:

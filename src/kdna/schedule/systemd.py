@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kdna.errors import SchedulerError
-from kdna.schedule.files import kept_on_failure, remove, write
+from kdna.schedule.files import kept_on_failure, read, remove, write
 from kdna.schedule.job import Job, entry_name, ident_of
 from kdna.schedule.program import Answer, ask, order
 from kdna.schedule.wake import DAYS, HOURS, MINUTES, MONTHS, WEEKDAYS, Wake, spans, wakes
@@ -85,8 +85,8 @@ class Systemd:
         for timer in sorted(_folder().glob("kdna-*.timer")):
             ident = ident_of(timer.stem, home)
             if ident is not None:
-                units = [unit for unit in _units(timer.stem) if unit.exists()]
-                found[ident] = "\n".join(unit.read_text(encoding="utf-8", errors="replace") for unit in units)
+                texts = [read(unit) or b"" for unit in _units(timer.stem)]
+                found[ident] = b"\n".join(texts).decode(errors="replace")
         return found
 
     def check(self) -> list[str]:
@@ -103,7 +103,11 @@ def available() -> bool:
     """Whether a user manager of systemd runs for this user."""
     if sys.platform != "linux" or not shutil.which("systemctl"):
         return False
-    return _ask("is-system-running").out.decode(errors="replace").strip() in _RUNNING
+    try:
+        state = _ask("is-system-running").out
+    except SchedulerError:  # it hangs, or is not for this machine
+        return False
+    return state.decode(errors="replace").strip() in _RUNNING
 
 
 def service_text(job: Job) -> str:
