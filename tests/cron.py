@@ -72,13 +72,17 @@ def missing() -> str:
 
 
 @contextlib.contextmanager
-def account() -> Iterator[Account]:
-    """A user with a home and no crontab, who is removed in the end, with everything of theirs."""
+def account(*, superuser: bool = False) -> Iterator[Account]:
+    """A user with a home and no crontab, who is removed in the end, with everything of theirs.
+
+    With `superuser` it is root under another name: for jobs that run Python, which may lie where only root can go.
+    """
     home = Path(tempfile.mkdtemp(prefix="kdna-cron-"))
     name = home.name.lower().replace("_", "x")
     programs = home / "programs"
     try:
-        _as_root("useradd", "--no-create-home", "--home-dir", str(home), "--shell", "/bin/sh", name)
+        uid = ["--non-unique", "--uid", "0"] if superuser else []
+        _as_root("useradd", *uid, "--no-create-home", "--home-dir", str(home), "--shell", "/bin/sh", name)
         record = pwd.getpwnam(name)
         programs.mkdir()
         real = shlex.quote(shutil.which("crontab", path=PATH) or "crontab")
@@ -89,7 +93,7 @@ def account() -> Iterator[Account]:
     finally:
         subprocess.run(["crontab", "-r", "-u", name], capture_output=True)
         with contextlib.suppress(subprocess.CalledProcessError):
-            _as_root("userdel", name)
+            _as_root("userdel", *(["--force"] if superuser else []), name)  # root is always at work here
         shutil.rmtree(home, ignore_errors=True)
 
 
