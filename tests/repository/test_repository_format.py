@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 import kdna.repository
 from kdna.repository import layout, pack
 from kdna.repository.compress import STORED, ZSTD, compress
+from kdna.repository.deletions import check_deleted
 from kdna.repository.index import open_segment, seal_segment
 from kdna.repository.pack import Frame, PackTable, read_table, seal_pack
 from kdna.repository.padding import padded_length
@@ -76,6 +77,13 @@ def test_the_pack_of_the_worked_example_is_what_is_read_and_written():
 def test_the_index_segment_of_the_worked_example_is_what_is_read_and_written():
     assert open_segment(SEAL, dump("segment"), SEGMENT) == [example_table()]
     assert seal_segment(SEAL, [example_table()], SEGMENT) == dump("segment")
+
+
+def test_the_deletion_record_of_the_worked_example_is_what_is_read_and_written():
+    one, two = bytes(range(16)), bytes(range(16, 32))
+    assert msgspec.msgpack.encode(one + two) == dump("deleted")
+    record = seal_record(SEAL, Kind.DELETED, dump("deleted"), layout.deleted(SEGMENT))
+    assert check_deleted(SEAL, record, layout.deleted(SEGMENT)) == {one.hex(), two.hex()}
 
 
 def test_a_reader_written_from_the_pages_alone_opens_the_worked_example():

@@ -16,6 +16,7 @@ that comes after the deletion (H3 finds nothing) is taken away again and never c
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
@@ -95,15 +96,20 @@ def existing(storage: Storage, holds: Holds) -> dict[str, bool]:
     return found
 
 
-def forget(storage: Storage, holds: Holds, sids: list[str]) -> dict[str, RepositoryError]:
+def forget(
+    storage: Storage, holds: Holds, sids: list[str], announce: Callable[[list[str]], None]
+) -> dict[str, RepositoryError]:
     """Delete backups, each in one step, all but those that are held or not there: why, by id. Raises `StorageError`.
 
-    One that is held while this runs is named as held too: its token has moved, and it exists all the same.
+    `announce` puts on record what is going to be deleted. One that is held while this runs is named as held too: its
+    token has moved, and it exists all the same.
     """
     held = holds.all()
     kept: dict[str, RepositoryError] = {sid: _held(sid) for sid in sids if sid in held}
+    free = [sid for sid in sids if sid not in held]
+    announce(free)
     moved = []
-    for sid in (sid for sid in sids if sid not in held):
+    for sid in free:
         try:
             storage.rename(layout.snapshot(sid), layout.forgotten(sid))
             moved.append(sid)

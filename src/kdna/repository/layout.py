@@ -13,6 +13,7 @@ forgotten/<sid>       the token of a deleted backup
 holds/<sid>-<id>      nothing deletes this backup while there is one
 tags/<h>-<n>          n-th holder of one tag of one project; the highest n counts
 condemned/<gid>       what a prune intends to delete
+deleted/<id>          backups that somebody deleted, under seal
 lost/<id>             blobs that are known to be lost, and were agreed to be
 quarantine/<id>/…     what a repair took out of the way, under the name it had; nobody reads it
 """
@@ -33,11 +34,12 @@ FORGOTTEN = "forgotten"
 TAGS = "tags"
 HOLDS = "holds"
 CONDEMNED = "condemned"
+DELETED = "deleted"
 LOST = "lost"
 QUARANTINE = "quarantine"
 
 TOKENS = (SESSIONS, SNAPSHOTS, FENCED, FORGOTTEN)
-FOLDERS = (KEYS, PACKS, INDEX, MANIFESTS, *TOKENS, TAGS, HOLDS, CONDEMNED, LOST, QUARANTINE)
+FOLDERS = (KEYS, PACKS, INDEX, MANIFESTS, *TOKENS, TAGS, HOLDS, CONDEMNED, DELETED, LOST, QUARANTINE)
 
 # Where everything lies that a backup may rely upon and did not put there itself.
 RELIED_UPON = ("", KEYS, INDEX, PACKS, *(f"{PACKS}/{digit}" for digit in "0123456789abcdef"))
@@ -108,6 +110,11 @@ def tag(tag_name: str, generation: int) -> str:
 def hold(sid: str, ident: str) -> str:
     """The name of one hold on a backup."""
     return f"{HOLDS}/{sid}-{ident}"
+
+
+def deleted(ident: str) -> str:
+    """The name of a record of deleted backups."""
+    return f"{DELETED}/{ident}"
 
 
 def lost(ident: str) -> str:

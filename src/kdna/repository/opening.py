@@ -27,6 +27,7 @@ from kdna.progress import Counts
 from kdna.repository import holds, layout
 from kdna.repository.cache import Cache
 from kdna.repository.copies import Copies
+from kdna.repository.deletions import Deletions
 from kdna.repository.reader import PARALLEL, Reader
 from kdna.repository.records import missing, open_record, read_object
 from kdna.repository.session import Session
@@ -70,6 +71,7 @@ class Repository:
         self.clock = clock
         self.tags = Tags(storage, seal, cache)
         self.holds = holds.Holds(storage, seal)
+        self.deletions = Deletions(storage, seal, cache)
 
     @property
     def id(self) -> str:
@@ -138,7 +140,7 @@ class Repository:
     def forget_all(self, sids: Iterable[str]) -> dict[str, RepositoryError]:
         """The same for many, one after another; for each that still exists, or did not before, the reason."""
         wanted = list(sids)
-        kept = holds.forget(self.storage, self.holds, wanted)
+        kept = holds.forget(self.storage, self.holds, wanted, self.deletions.announce)
         for sid in set(wanted) - kept.keys():
             self.cache.drop(layout.manifest(sid))
         return kept

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -12,6 +11,7 @@ import msgspec
 from kdna.errors import Missing, RepositoryError
 from kdna.repository import layout
 from kdna.repository.decoding import decode
+from kdna.repository.eraser import Eraser
 from kdna.repository.reader import PARALLEL
 from kdna.repository.records import open_record, read_object
 from kdna.seal.envelope import Kind, Seal
@@ -67,12 +67,7 @@ def unsettled(storage: Storage) -> dict[str, int]:
 
 def end_settled(storage: Storage) -> None:
     """Take away tokens of sessions whose end is known. Whoever runs such a session nevertheless starts over."""
-    ended = _settled(storage, running(storage))
-    for sid in ended:
-        with contextlib.suppress(Missing):
-            storage.remove(layout.session(sid))
-    if ended:
-        storage.sync()
+    Eraser(storage).remove(layout.session(sid) for sid in _settled(storage, running(storage)))
 
 
 def _settled(storage: Storage, tokens: Collection[str]) -> set[str]:

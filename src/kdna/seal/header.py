@@ -45,6 +45,7 @@ class Kind(IntEnum):
     CONDEMNED = 8
     HOLD = 9
     LOST = 10
+    DELETED = 11
 
     @property
     def shared(self) -> bool:
@@ -118,4 +119,4 @@ def _crc(front: bytes, sealed_session: bytes) -> int:
 
 _SUITES = frozenset(Suite)
 _KINDS = frozenset(Kind)
-_SHARED = frozenset({Kind.INDEX, Kind.TAG, Kind.CONDEMNED})
+_SHARED = frozenset({Kind.INDEX, Kind.TAG, Kind.CONDEMNED, Kind.DELETED})

@@ -300,6 +300,7 @@ class Mending:
             self._done.given_up = len(blobs)
         for sid, harm in agreed.items():
             if harm.whole:
+                self._repository.deletions.announce([sid])
                 self._set_aside(layout.snapshot(sid))
                 self._set_aside(layout.manifest(sid))
         self._storage.sync()

@@ -14,6 +14,7 @@ import msgspec
 from kdna.errors import Damaged, Missing, NewerFormat, RepositoryError
 from kdna.repository import layout
 from kdna.repository.decoding import decode
+from kdna.repository.deletions import check_deleted
 from kdna.repository.opening import Repository
 from kdna.repository.reader import PARALLEL
 from kdna.repository.records import open_record, read_object
@@ -106,6 +107,8 @@ def judge_of(seal: Seal, name: str) -> Callable[[bytes], object] | None:
         return lambda data: decode_manifest(open_record(seal, Kind.MANIFEST, data, name))
     if folder == layout.CONDEMNED:
         return lambda data: decode(_condemned, open_record(seal, Kind.CONDEMNED, data, name), name)
+    if folder == layout.DELETED:
+        return lambda data: check_deleted(seal, data, name)
     if folder == layout.LOST:
         return lambda data: decode_lost(open_record(seal, Kind.LOST, data, name), name)
     return None

@@ -123,7 +123,7 @@ def _plan_object(plan: Plan, repository: Repository, check: Check, finding: Find
         plan.add(Act.MAKE_AGAIN, name, finding.why)
     elif folder == layout.TAGS:
         _plan_tag(plan, repository, check, finding)
-    elif folder in (layout.CONDEMNED, layout.LOST, layout.MANIFESTS) and finding.sort == Sort.DAMAGED:
+    elif folder in (layout.CONDEMNED, layout.DELETED, layout.LOST, layout.MANIFESTS) and finding.sort == Sort.DAMAGED:
         _plan_aside(plan, check, finding)
 
 
