@@ -14,19 +14,19 @@ from contextlib import suppress
 from dataclasses import replace
 
 from kdna.actions.auto_entries import program
-from kdna.actions.auto_journal import Journal
+from kdna.actions.auto_journal import Journal, Run
 from kdna.actions.auto_listing import soonest
 from kdna.actions.auto_outlook import outlook
 from kdna.actions.caller import Caller
 from kdna.clock import SYSTEM, Clock
 from kdna.config.file import load
 from kdna.config.records import AutoBackup
-from kdna.errors import KdnaError
+from kdna.errors import ConfigError, KdnaError, UsageError
 from kdna.schedule.zone import local_now
 
 _TICK = 2.0  # seconds
 _PAUSE = 60.0  # seconds before a run is started again that ended without a trace in its journal
-_FAREWELL = 0.5  # seconds that runs get to end by themselves
+_FAREWELL = 0.4  # seconds that runs get to end by themselves
 
 Stamp = tuple[int, int, int] | None
 
@@ -76,12 +76,15 @@ class _Daemon:
                 run.wait(max(until - self._clock.monotonic(), 0))
 
     def _is_due(self, backup: AutoBackup) -> bool:
+        runs: list[Run] = []
         try:
             runs = Journal(self._caller.home, backup.id).runs()
             if outlook(backup, runs, local_now(self._clock)).due is None:
                 return False
-        except KdnaError:  # which a list of them tells
+        except UsageError:  # which a list of them tells
             return False
+        except ConfigError:  # of the journal: the run will say so
+            pass
         monotonic, ns = self._started.get(backup.id, (-_PAUSE, 0))
         left_a_trace = bool(runs) and runs[-1].began >= ns
         return left_a_trace or self._clock.monotonic() - monotonic >= _PAUSE

@@ -87,6 +87,8 @@ def run_due(caller: Caller, id_: str | None, counts: Counts, clock: Clock = SYST
                 waiting.append((run.retry, one))
         ids = [one for _, one in waiting]
         if waiting:
+            counts.reset()
+            counts.phase = "waiting to try again"
             _wait_until(min(waiting)[0], clock)
 
 
