@@ -16,7 +16,7 @@ from typing import Any
 
 from pruning import back_up, check, clean, fill, manifest_of, opened, prune
 
-from kdna.errors import ConnectionLost, Fenced, KdnaError, Missing, StorageError
+from kdna.errors import ConnectionLost, Fenced, KdnaError, StorageError
 from kdna.repository import layout
 from kdna.repository.opening import Repository
 from kdna.repository.tokens import running
@@ -39,18 +39,20 @@ class Server(Medium):
 
 
 class Turns(MemoryStorage):
-    """One connection. It survives a power cut as one over SFTP does: whoever syncs hears when a name of theirs is gone."""
+    """One connection. It survives a power cut as one over SFTP does: who syncs hears when a name of theirs is gone."""
 
     def __init__(self, server: Server) -> None:
         super().__init__(server)
         self.server = server
         self.pause: Callable[[], str] | None = None
+        self.pending = ""  # the operation that waits to be let go on
         self._mine: set[str] = set()
         self._cuts = server.cuts
 
     def _do(self, verb: str, name: str, effect: Any, half: Any = None) -> Any:
         if self.pause is None or self._ended is not None:
             return super()._do(verb, name, effect, half)
+        self.pending = f"{verb} {name}"
         order = self.pause()
         if verb == "sync":
             self._miss_nothing()
@@ -128,6 +130,12 @@ class Actor:
             self._order = order
             self._go.release()
             self._paused.acquire()
+
+    def until(self, *operations: str) -> bool:
+        """Go on until the next operation is one of those that begin like this; False when the work ends before."""
+        while not self.over and not self.storage.pending.startswith(operations):
+            self.step()
+        return not self.over
 
     def finish(self) -> None:
         """Go on to the end of the work."""
@@ -239,11 +247,17 @@ class World:
             return False
         actor = self.actors[alive[which % len(alive)]]
         for _ in range(count - 1):
-            actor.step()
+            if not actor.over:
+                actor.step()
         actor.step(order)
         last = actor.storage.operations[-1] if actor.storage.operations else ""
         self.log.append(f"{actor.name} x{count} {order if order != 'go' else ''} {last}")
         return True
+
+    def finish_one(self, name: str, whole: bool) -> None:
+        """Let one go on to its end, if that is wanted and it is at work."""
+        if whole and name in self.actors:
+            self.actors[name].finish()
 
     def cut(self, seed: int | None) -> None:
         """The server loses power; connections come back, and nobody is told unless they ask."""
@@ -272,18 +286,20 @@ def explore(world: World, actions: int) -> None:
     chance = world.chance
     for _ in range(actions):
         dice = chance.random()
-        if dice < 0.14:
+        if dice < 0.16:
             world.write(chance.randrange(2), chance.sample(range(FILES), chance.randint(2, 6)))
-        elif dice < 0.28:
+        elif dice < 0.30:
             world.prune(chance.randrange(2), chance.choice([0, 5, 50]))
-        elif dice < 0.34:
+        elif dice < 0.40:
             world.delete(chance.randrange(8))
-        elif dice < 0.39:
-            world.fence(chance.randrange(4), chance.random() < 0.5)
-        elif dice < 0.41:
-            world.cut(chance.choice([None, chance.randrange(1000)]))
+            world.finish_one("deleter", chance.random() < 0.8)
         elif dice < 0.45:
+            world.fence(chance.randrange(4), chance.random() < 0.5)
+        elif dice < 0.47:
+            world.cut(chance.choice([None, chance.randrange(1000)]))
+        elif dice < 0.50:
             order = chance.choice(["die", "die after", "die in the middle", "lose the reply"])
             world.step(chance.randrange(4), chance.randint(1, 40), order)
         else:
-            world.step(chance.randrange(4), chance.choice([1, 2, 3, 5, 8, 13, 21, 34, 55, 120]))
+            count = chance.choice([1, 2, 3, 5, 8, 10, 13, 21, 34, 55, 400, 400, 400, 400])
+            world.step(chance.randrange(4), count)
