@@ -76,6 +76,13 @@ def test_what_is_left_out_is_chosen(home: Path, nas: Path, docs: Path, monkeypat
     assert (two["path"], two["id_server"]) == (str(docs), "1")
 
 
+def test_without_any_server_a_copy_on_the_same_disk_is_made_and_called_so(home: Path, docs: Path) -> None:
+    made = create("-n", "papers", "-p", docs)
+    assert "no disaster recovery" in made.err
+    done("auto-backup", "run", "-i", "1")
+    assert listed()["server"] == "local"
+
+
 @pytest.mark.parametrize(
     ("words", "frequency"),
     [

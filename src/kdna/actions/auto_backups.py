@@ -13,6 +13,7 @@ from kdna.actions.auto_outlook import Outlook, has_run, outlook, project_of, tag
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import local_server
 from kdna.actions.naming import check_project, check_tag
+from kdna.actions.saving import LOCAL_WARNING
 from kdna.config.file import load
 from kdna.config.records import AutoBackup, Server
 from kdna.config.values import parse_timestamp, show
@@ -65,6 +66,8 @@ def create_auto_backup(caller: Caller, id_: str | None, server: str | None, wish
     backup = _new(document.next_auto_backup_id() if id_ is None else id_, chosen, wish)
     document.add_auto_backup(backup)  # in memory: an id that is taken is said before any connection is tried
     scheduler = choose() if backup.scheduled else None
+    if chosen.path == str(caller.home.repository):
+        caller.sink.notice(LOCAL_WARNING.format(folder=chosen.path))
     if check:
         check_alone(caller, chosen, has_session=scheduler is not None and scheduler.name == "systemd")
     with both(caller) as (document, enter):

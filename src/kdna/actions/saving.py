@@ -36,7 +36,7 @@ from kdna.storage.local import LocalStorage
 
 _TRIES = 5  # sessions that are fenced, or generated tags that somebody else takes, before giving up
 _PATTERN_FILE_MAX = 1 << 20  # bytes
-_LOCAL_WARNING = (
+LOCAL_WARNING = (
     "Without another server, backups go to {folder} on this machine. A copy on the same disk is no disaster recovery: "
     "add a server with 'kdna server add -a nas -ad user@host -r backups'."
 )
@@ -147,7 +147,7 @@ class _Job:
                 else:
                     repository = place.create(key)
                     if self._server.path == str(self._caller.home.repository):
-                        self._caller.sink.notice(_LOCAL_WARNING.format(folder=self._server.path))
+                        self._caller.sink.notice(LOCAL_WARNING.format(folder=self._server.path))
             if not self._request.dry_run:
                 repository.keep_spares()
             # only now are all of these folders there
