@@ -6,12 +6,13 @@ import os
 import shlex
 import shutil
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from program import Outcome, Terminal, done, run
+from program import Outcome, Terminal, done, run, start
 
 from kdna.seal import keyfile, passphrase
 from kdna.seal.keyfile_io import read_key
@@ -138,7 +139,9 @@ def test_a_command_is_no_shell_gets_no_input_and_what_it_prints_is_never_shown(
     protect()
     reads = shlex.join([sys.executable, "-c", f"import sys; assert not sys.stdin.read(); print({PHRASE!r})"])
     monkeypatch.setenv(COMMAND, reads)
-    assert run("backup", "list", stdin="not for the command\n").code == 0
+    process = start("backup", "list", stdin=subprocess.PIPE)
+    assert process.communicate(b"not for the command\n", timeout=60)[0]
+    assert process.returncode == 0
     monkeypatch.setenv(COMMAND, f"{printing(PHRASE)} ; touch {tmp_path}/made")
     assert run("backup", "list").code == 0
     assert not (tmp_path / "made").exists()

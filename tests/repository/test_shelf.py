@@ -92,6 +92,19 @@ def test_whatever_becomes_of_the_file_nothing_wrong_comes_out_of_it(repository, 
             assert shelf.blob(ids[-1]) == blobs[-1]
 
 
+def test_an_altered_manifest_is_none(repository, tmp_path: Path) -> None:
+    fill(repository.shelf(b"s"), repository, [b"x"])
+    (path,) = (tmp_path / "put" / repository.id / "shelves").iterdir()
+    with sqlite3.connect(path) as connection:
+        (kept,) = connection.execute("SELECT data FROM kept WHERE name = ?", (b"manifest",)).fetchone()
+        assert kept.endswith(b"manifest")
+        changed = kept.replace(b"manifest", b"manifesto")
+        connection.execute("UPDATE kept SET data = ? WHERE name = ?", (changed, b"manifest"))
+    connection.close()
+    with repository.shelf(b"s") as shelf:
+        assert shelf.manifest() is None
+
+
 def test_another_table_or_type_holds_nothing(repository, tmp_path: Path) -> None:
     fill(repository.shelf(b"s"), repository, [b"x"])
     (path,) = (tmp_path / "put" / repository.id / "shelves").iterdir()

@@ -124,7 +124,7 @@ def _take_over(new: Path, before: os.stat_result) -> None:
         return
     if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
         os.chown(new, before.st_uid, before.st_gid)
-    new.chmod(stat.S_IMODE(before.st_mode) & 0o600)
+    os.chmod(new, stat.S_IMODE(before.st_mode) & 0o600)
 
 
 def _sync_folder(folder: Path) -> None:
