@@ -153,6 +153,16 @@ def test_what_was_made_last_stays_although_the_clock_had_lost_its_date() -> None
     }
 
 
+def test_a_clock_that_had_lost_its_date_counts_no_more_when_another_installation_goes_on() -> None:
+    """Else what stays would depend on backups that go."""
+    backups = [
+        Dated("before", at("2026-11-20T10:00"), maker="old", number=7),
+        Dated("lost", at("2026-11-19T10:00"), maker="old", number=8),
+        Dated("after", at("2026-11-21T10:00"), maker="new", number=1),
+    ]
+    assert set(kept(Policy(last=1), backups)) == {"after"}
+
+
 def test_of_one_moment_the_higher_number_is_newer() -> None:
     moment = at("2026-11-20T10:00")
     backups = [Dated(name, moment, maker="m", number=number) for name, number in (("a", 2), ("b", 3), ("c", 1))]
@@ -195,7 +205,7 @@ def test_spans_as_people_write_them(text: str, span: Span, written: str) -> None
 
 @pytest.mark.parametrize(
     "text",
-    ["", "30", "d", "30D", "30 d", "-30d", "30days", "30d\n", "1d1y", "1d1d", "0d", "0y0h", "1.5d", "٣d", "9999999d"],
+    ["", "30", "d", "30D", "30 d", "-30d", "30days", "30s", "30d\n", "1d1y", "1d1d", "0d", "0y0h", "1.5d", "٣d", "9999999d"],
 )  # fmt: skip
 def test_a_span_that_means_nothing_is_refused(text: str) -> None:
     with pytest.raises(UsageError):

@@ -170,18 +170,18 @@ def judge(policy: Policy, backups: Sequence[Dated], now: datetime) -> list[Verdi
 def _newest(past: Sequence[Dated]) -> Iterator[tuple[Dated, str]]:
     """Those that stay under every policy; `past` has the newest first.
 
-    What an installation made last stays also when its date says that it is older: then the clock was wrong.
+    What the maker of the newest one made after it stays although its date is earlier: then the clock was wrong.
     """
-    if past:
-        yield past[0], "newest of its source"
+    if not past:
+        return
+    newest = past[0]
+    yield newest, "newest of its source"
     complete = next((backup for backup in past if backup.complete), None)
-    if complete and complete is not past[0]:
+    if complete and complete is not newest:
         yield complete, "newest that is complete"
-    for maker in {backup.maker for backup in past if backup.maker}:
-        made = [backup for backup in past if backup.maker == maker]
-        last = max(made, key=lambda backup: backup.number)
-        if last.number > made[0].number:
-            yield last, "made last, with an earlier date"
+    last = max((b for b in past if newest.maker and b.maker == newest.maker), key=lambda b: b.number, default=newest)
+    if last.number > newest.number:
+        yield last, "made last, with an earlier date"
 
 
 def _wanted(policy: Policy, past: Sequence[Dated]) -> Iterator[tuple[Dated, str]]:
