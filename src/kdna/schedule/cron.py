@@ -56,7 +56,7 @@ class Crontab:
         """Whether a cron daemon runs, as far as can be seen."""
         if _daemon_runs():
             return []
-        return ["No cron daemon is running here: start it ('service cron start', or 'crond'), and at every boot."]
+        return ["No cron daemon is running here: start it ('service cron start' or 'crond'), now and at every boot."]
 
     def read(self) -> bytes:
         """The whole crontab, without the header that some versions of cron write for themselves."""

@@ -141,8 +141,7 @@ def _latest(timing: Timing, now: datetime) -> datetime | None:
     """The latest occasion that is not after `now`; None when there is none within 50 years."""
     zone, limit = _zone(now), _utc(now).replace(microsecond=0)
     try:
-        backwards = CronSim(timing.expression, (limit + _SECOND).astimezone(zone), reverse=True)
-        found = next((one for one in backwards if _utc(one) <= limit), None)
+        found = next(CronSim(timing.expression, (limit + _SECOND).astimezone(zone), reverse=True), None)
         while found is not None:  # going back through a change of the clocks, cronsim can step over one
             following = _after(timing, _utc(found), zone)
             if following is None or _utc(following) > limit:
