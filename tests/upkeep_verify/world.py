@@ -20,8 +20,8 @@ from kdna.repository import layout
 from kdna.repository.opening import Repository, open_repository
 from kdna.seal.envelope import Kind
 from kdna.snapshot.manifest import decode_manifest
-from kdna.snapshot.save import SaveOptions
 from kdna.snapshot.restore import RestoreOptions, restore
+from kdna.snapshot.save import SaveOptions
 from kdna.storage.memory import Fault, Medium, MemoryStorage
 from kdna.upkeep.findings import Report
 from kdna.upkeep.memory import Memory
