@@ -148,3 +148,22 @@ def test_of_two_that_want_a_tag_one_gets_it(caller: Caller, request_: SaveReques
     found = list_backups(caller, Wanted()).backups
     assert len(found) == len(winners) == 1
     assert found[0].names == (("papers", "t"),)
+
+
+def test_a_repository_of_an_earlier_kdna_gets_its_spare_copies(
+    caller: Caller, request_: SaveRequest, tmp_path: Path
+) -> None:
+    save(caller, request_)
+    repository = tmp_path / "nas" / "kdna" / "encrypted"
+    spares = [*repository.glob("repository.2"), *repository.glob("keys/*.2")]
+    assert len(spares) == 2
+    for spare in spares:
+        spare.unlink()
+    save(caller, replace(request_, tag="same machine"))
+    assert not any(spare.exists() for spare in spares), "it knows that it made them, and asks no more"
+    another = replace(caller, home=Home(tmp_path / "another", caller.home.key_file))
+    add_server(another, NewServer(address="local", path=str(tmp_path / "nas"), alias="nas"))
+    save(another, replace(request_, tag="dry", dry_run=True))
+    assert not any(spare.exists() for spare in spares)
+    save(another, replace(request_, tag="u"))
+    assert all(spare.read_bytes() == spare.with_name(spare.name[:-2]).read_bytes() for spare in spares)

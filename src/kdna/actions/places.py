@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 
 from kdna.actions.caller import AskHostKey, Caller
 from kdna.actions.keys import ensure_key
+from kdna.actions.remembering import known_at, remember_place
 from kdna.config.records import Server
-from kdna.errors import Denied, Exists, HostKeyUnknown, NoRepository, Unreachable, Unsupported
+from kdna.errors import Denied, Exists, HostKeyUnknown, NoRepository, Unreachable, Unsupported, Vanished
 from kdna.repository.opening import Repository, create_repository, open_repository
 from kdna.seal.keys import AccessKey
 from kdna.storage.address import Address, parse_address
@@ -27,6 +28,10 @@ FOLDER = "kdna"
 ENCRYPTED, PLAIN = "encrypted", "plain"
 _README_NAME = "readme.txt"
 _SSH_PORT = 22
+_EXCHANGED = (
+    "another repository lies where this machine knows one. Somebody exchanged it, or began anew. Backups that you miss "
+    "are in the other. If you know why, 'kdna server accept {alias}' ends this warning."
+)
 _README = """\
 This folder holds backups made by KDNA.
 
@@ -37,7 +42,7 @@ Change, rename or remove nothing here: every file is needed, and KDNA never chan
 packs/ is named by the SHA-256 of its content, so damage can be found without any key.
 
 To get data back you need KDNA, this folder (or a copy of it, anywhere), and for what is encrypted the key file,
-which the owner has as ~/.kdna/kdna.key:
+which the owner has as ~/.kdna/kdna.key, or as words on a recovery sheet ('kdna encrypt restore-key'):
 
   kdna server add -a old -ad user@this-server -r the-folder-that-holds-this-one
   kdna backup list
@@ -61,30 +66,48 @@ class Place:
         self.server = server
         self._base = base
         self._below = below
-        self._caller = caller
+        self.caller = caller
 
     def repository(self, encrypted: bool, key: AccessKey | None) -> Repository:
         """One of the two. Raises `NoRepository` and other `RepositoryError`s, `StorageError`."""
         storage = self.storage(encrypted)
+        name = self.name_of(storage)
+        known = known_at(self.caller.home, name)
         try:
-            repository = open_repository(storage, key if encrypted else None, self._caller.home.cache)
+            repository = open_repository(storage, key if encrypted else None, self.caller.home.cache)
         except NoRepository:
+            if known is not None:
+                raise Vanished(
+                    f"the backups that were on {self.server.alias} are not there any more",
+                    "Perhaps a disk is not mounted there. If they were removed on purpose, "
+                    f"'kdna server accept {self.server.alias}' lets new ones begin.",
+                ) from None
             raise NoRepository(f"there are no backups on {self.server.alias} yet") from None
+        if known is None:
+            remember_place(self.caller.home, name, repository.id)
+        elif known != repository.id:
+            self.caller.sink.warning(self.server.alias, _EXCHANGED.format(alias=self.server.alias))
         for notice in repository.notices:
-            self._caller.sink.notice(notice)
+            self.caller.sink.notice(notice)
         return repository
 
     def storage(self, encrypted: bool) -> Storage:
         """Where one of the two lies, or would."""
         return self._below(ENCRYPTED if encrypted else PLAIN)
 
+    def name_of(self, storage: Storage) -> str:
+        """What a repository's place is called on this machine."""
+        return f"{self.server.id} port {self.server.port} {storage.location}"
+
     def create(self, key: AccessKey | None = None) -> Repository:
         """The repository that new backups go to, made now; with it the key, where there is none yet."""
         if not self.server.encrypted:
             key = None
         elif key is None:
-            key = ensure_key(self._caller)
-        repository = create_repository(self.storage(self.server.encrypted), key, self._caller.home.cache)
+            key = ensure_key(self.caller)
+        storage = self.storage(self.server.encrypted)
+        repository = create_repository(storage, key, self.caller.home.cache)
+        remember_place(self.caller.home, self.name_of(storage), repository.id)
         with suppress(Exists, Denied):  # a server may forbid all but the folders it was told of
             self._base.create(_README_NAME, [_README.encode("ascii")])
         return repository

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -36,16 +36,16 @@ _RISK = (
     help="Instead of protecting the key file, let a passphrase open the backups on this server without it.",
 )
 @options.yes
+@options.accept_new_host_key
 @click.pass_obj
-def command(
-    settings: Settings, /, remove: bool, keyring: bool, from_command: str | None, server: str | None, yes: bool
-) -> None:
+def command(settings: Settings, /, remove: bool, keyring: bool, server: str | None, **more: Any) -> None:
     """Protect the key file with a passphrase, or with another one.
 
     It is asked for from then on, or taken from the command that KDNA_PASSPHRASE_COMMAND names, or from the system's
     keyring. With --server a passphrase opens the backups on that server by itself, where the key file is lost: see
     'kdna encrypt restore-key'.
     """
+    from_command: str | None = more["from_command"]
     if remove and (keyring or from_command):
         raise click.UsageError("--remove goes with neither --keyring nor --from-command")
     if server is None:
@@ -53,7 +53,7 @@ def command(
     elif keyring:
         raise click.UsageError("--keyring is for the key file, not for --server")
     else:
-        _server(settings, remove, from_command, server, yes)
+        _server(settings, server, remove, **more)
 
 
 def _key_file(settings: Settings, remove: bool, keyring: bool, from_command: str | None) -> None:
@@ -74,14 +74,16 @@ def _key_file(settings: Settings, remove: bool, keyring: bool, from_command: str
         say("Copies of the key file that were made before are as they were.")
 
 
-def _server(settings: Settings, remove: bool, from_command: str | None, name: str, yes: bool) -> None:
+def _server(
+    settings: Settings, name: str, remove: bool, from_command: str | None, yes: bool, accept_new_host_key: bool
+) -> None:
     # heavy, see above
     from kdna.actions.access import remove_server_passphrase, set_server_passphrase
 
     def confirm(server: Server) -> bool:
         return doing.confirm([f"A passphrase kept on {server.alias}", *_RISK], "Add it?", yes)
 
-    with work(settings) as doing:
+    with work(settings, accept_new_host_key=accept_new_host_key) as doing:
         if remove:
             server = remove_server_passphrase(doing.caller, name)
         else:

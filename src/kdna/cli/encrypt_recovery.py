@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdna.cli.options import Command, Settings
+from kdna.cli.options import Command, Settings, accept_new_host_key
 from kdna.cli.output import say, say_json, say_table, tell
 from kdna.cli.text import visible
 from kdna.cli.typed_words import typed_words
@@ -27,8 +27,9 @@ _WIDTH = 17
     help="Write them as a page to print instead, with a QR code: SVG if FILE ends in .svg, else text.",
 )
 @click.option("--test", is_flag=True, help="Ask for the words, and see that they open the backups on your servers.")
+@accept_new_host_key
 @click.pass_obj
-def command(settings: Settings, /, sheet: str | None, test: bool) -> int:
+def command(settings: Settings, /, sheet: str | None, test: bool, accept_new_host_key: bool) -> int:
     """Print your key as 24 words and a check word, to be written down and kept away from this machine.
 
     They are the key: whoever has them can read the backups. 'kdna encrypt restore-key' makes the key file again.
@@ -36,7 +37,7 @@ def command(settings: Settings, /, sheet: str | None, test: bool) -> int:
     if sheet is not None and test:
         raise click.UsageError("--sheet and --test do not go together")
     if test:
-        return _test(settings)
+        return _test(settings, accept_new_host_key)
     if sheet is not None:
         _sheet(settings, sheet)
     else:
@@ -73,12 +74,12 @@ def _sheet(settings: Settings, where: str) -> None:
         say("To see that the sheet is right: kdna encrypt recovery --test")
 
 
-def _test(settings: Settings) -> int:
+def _test(settings: Settings, accept_new_host_key: bool) -> int:
     """Exit code 0 only when the words open something, and everything that there is."""
     # heavy, see above
     from kdna.actions.recovery import prove
 
-    with work(settings) as doing:
+    with work(settings, accept_new_host_key=accept_new_host_key) as doing:
         proofs = prove(doing.caller, typed_words())
     if settings.json:
         say_json({"servers": [_as_dict(proof) for proof in proofs]})

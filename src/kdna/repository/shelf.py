@@ -47,6 +47,8 @@ class Shelf:
                 self._last = sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True, check_same_thread=False)
         with suppress(OSError, sqlite3.Error):
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for leftover in self._path.parent.glob(f"{self._path.name}.*.tmp"):  # of a backup that was killed
+                leftover.unlink(missing_ok=True)
             os.close(os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
             self._next = sqlite3.connect(self._new, check_same_thread=False, isolation_level=None)
             self._next.execute("PRAGMA journal_mode = OFF")
