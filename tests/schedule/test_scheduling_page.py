@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jobs import job
+from jobs import HOME, job
 
 from kdna.schedule.crontab import entry
 from kdna.schedule.timing import WORDS, Timing
@@ -19,8 +19,10 @@ TIMES = {
 
 
 def test_the_crontab_of_the_manual_is_the_real_one() -> None:
-    assert f"```\n{entry(job()).decode()}```\n" in PAGE
-    assert job().name in PAGE
+    command = ("/usr/bin/kdna", "auto-backup", "run", "--due", "--quiet", "-i", "B2")
+    real = job(command=command, environment={"KDNA_HOME": str(HOME)})
+    assert f"```\n{entry(real).decode()}```\n" in PAGE
+    assert real.name in PAGE
 
 
 def test_the_times_of_the_manual_are_the_real_ones() -> None:
