@@ -27,6 +27,7 @@
     │   └── Full                 1   no space or quota left
     └── RepositoryError          1   what lies in the storage
         ├── NoRepository         1   nothing there yet
+        ├── Vanished             1   nothing there any more
         ├── ForeignFolder        1   something there, and not ours
         ├── NewerFormat          1   written by a later KDNA
         ├── WrongKey             1   this key does not open it
@@ -216,6 +217,10 @@ class NoRepository(RepositoryError):
     """There is no repository in that place yet."""
 
     default_hint = "'kdna backup add' makes one with the first backup."
+
+
+class Vanished(RepositoryError):
+    """There is no repository where this machine knows one: nothing new is begun in its place."""
 
 
 class ForeignFolder(RepositoryError):

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-SHARED = {3, 6, 8}
+SHARED = {3, 6, 8, 11}
 
 
 def expand(secret: bytes, salt: bytes, label: str, context: bytes = b"", length: int = 32) -> bytes:

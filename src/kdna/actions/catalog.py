@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,6 +12,7 @@ from kdna.actions.caller import Caller
 from kdna.actions.keys import access_key
 from kdna.actions.naming import Reference, find
 from kdna.actions.places import Place, connect
+from kdna.actions.watching import Watch
 from kdna.config.document import Document
 from kdna.config.file import load
 from kdna.config.records import Server, built_in
@@ -28,7 +29,7 @@ from kdna.errors import (
 from kdna.repository.opening import Repository
 from kdna.repository.tags import by_snapshot
 from kdna.seal.keys import AccessKey
-from kdna.snapshot.manifest import Manifest, decode_manifest
+from kdna.snapshot.manifest import Client, Manifest, decode_manifest
 
 ENCRYPTED_KEY = "encrypted"  # of [defaults]
 _AT_ONCE = 8
@@ -221,7 +222,8 @@ def look_at(place: Place, key: AccessKey | None) -> Listing:
                 raise WrongKey(
                     "a put key adds backups, and can neither list nor read them", "Use your full key for this."
                 )
-            _read_all(place.server, repository, listing)
+            watch = Watch(place.caller, place.server, repository)
+            watch.saw(*_read_all(place.server, repository, listing))
         except NoRepository:
             continue
         except RepositoryError as error:
@@ -229,9 +231,13 @@ def look_at(place: Place, key: AccessKey | None) -> Listing:
     return listing
 
 
-def _read_all(server: Server, repository: Repository, listing: Listing) -> None:
-    """Add every backup of a repository; those that can't be read are named among the problems."""
+def _read_all(server: Server, repository: Repository, listing: Listing) -> tuple[Collection[str], Mapping[str, Client]]:
+    """Add every backup of a repository; those that can't be read are named among the problems.
+
+    Returns the ids of all, and who made them, as far as that can be read.
+    """
     sids = repository.backups()
+    clients: dict[str, Client] = {}
     damaged: dict[str, str] = {}
     names = by_snapshot(repository.tags.list(sids, damaged))
     for record in repository.manifests(sids):
@@ -239,6 +245,7 @@ def _read_all(server: Server, repository: Repository, listing: Listing) -> None:
             if record.payload is None:
                 raise record.problem or Damaged("it cannot be read")
             manifest = decode_manifest(record.payload)
+            clients[record.sid] = manifest.client
         except KdnaError as error:
             listing.problems.append(Problem(server, f"backup {record.sid[:12]}", error))
             continue
@@ -247,6 +254,7 @@ def _read_all(server: Server, repository: Repository, listing: Listing) -> None:
             tags = ((manifest.project, manifest.tag),)
         listing.backups.append(Backup(server, repository, record.sid, manifest, tags, sids[record.sid]))
     listing.problems += [Problem(server, name, Damaged(text)) for name, text in damaged.items()]
+    return sids, clients
 
 
 def _is_below(source: str, path: str) -> bool:

@@ -1,7 +1,7 @@
 """Who makes a backup: this installation's random name, and how many it has made in each repository.
 
-Kept in home/state/client.json. It lets others see whether a server has lost or hidden a backup of this client; when the
-file is lost a new client begins, and nothing else is.
+Kept in home/state/client.json. It lets everybody see whether a server has lost or hidden a backup of this client; when
+the file is lost a new client begins, and nothing else is.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import getpass
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 import msgspec
@@ -34,11 +34,13 @@ class _State(msgspec.Struct):
 class Turn:
     """The right to make the next backup of this installation in one repository."""
 
-    def __init__(self, path: str, state: _State, repository_id: str) -> None:
+    def __init__(self, path: str, state: _State, repository_id: str, others: Mapping[str, Client]) -> None:
         self._path = path
         self._state = state
         self._repository_id = repository_id
-        number, previous = state.repositories.get(repository_id, (0, ""))
+        # The server may know more of ours than this file: it was put back, or we died before it was written.
+        ours = [(client.number, sid) for sid, client in others.items() if client.ident == state.ident]
+        number, previous = max([state.repositories.get(repository_id, (0, "")), *ours], key=lambda one: one[0])
         self.client = Client(state.ident, number + 1, previous)
 
     def done(self, sid: str) -> None:
@@ -48,8 +50,11 @@ class Turn:
 
 
 @contextmanager
-def turn(home: Home, repository_id: str) -> Iterator[Turn]:
-    """The turn of the next backup; others of this installation wait meanwhile. Raises `ConfigError`."""
+def turn(home: Home, repository_id: str, others: Mapping[str, Client]) -> Iterator[Turn]:
+    """The turn of the next backup; others of this installation wait meanwhile. Raises `ConfigError`.
+
+    `others` are the backups that are there, by id, and who made them.
+    """
     home.ensure()
     path = os.path.join(os.path.realpath(home.state), "client.json")
     with ExitStack() as stack:
@@ -60,7 +65,7 @@ def turn(home: Home, repository_id: str) -> Iterator[Turn]:
             raise ConfigError(f"another command holds {path}.lock", "Wait until it ends, then repeat.") from None
         except OSError as error:
             raise ConfigError(f"{path} cannot be used: {error.strerror}", "Correct that, then repeat.") from error
-        yield Turn(path, state, repository_id)
+        yield Turn(path, state, repository_id, others)
 
 
 def finished(home: Home, repository_id: str) -> frozenset[str]:

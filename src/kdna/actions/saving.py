@@ -16,6 +16,8 @@ from kdna.actions.identity import host_name, session_description, turn, user_nam
 from kdna.actions.keys import access_key
 from kdna.actions.naming import check_project, check_tag
 from kdna.actions.places import FOLDER, Place, connected
+from kdna.actions.remembering import remember
+from kdna.actions.watching import Watch
 from kdna.clock import SYSTEM, utc
 from kdna.config.file import load
 from kdna.config.records import Server
@@ -178,7 +180,7 @@ class _Job:
         reader = repository.reader()
         reader.refresh()
         with self._remembered(repository, reader, Trial(reader)) as (shelf, store):
-            parent = self._parent(repository, shelf)
+            parent, _ = self._look(repository, shelf)
             with self._progress(parent):
                 save(store, reader, self.source, parent, self._options, self._counts, self._caller.sink)
         self._caller.tell_of_damage(reader.damaged)
@@ -193,12 +195,12 @@ class _Job:
             self._remembered(repository, reader, session) as (shelf, store),
         ):
             # listed after the token exists: what it refers to stays until we end
-            parent = self._parent(repository, shelf)
+            parent, clients = self._look(repository, shelf)
             began = SYSTEM.now_ns()
             with self._progress(parent):
                 saved = save(store, reader, self.source, parent, self._options, self._counts, self._caller.sink)
             self._counts.phase = "finishing"
-            with turn(self._caller.home, repository.id) as mine:
+            with turn(self._caller.home, repository.id, clients) as mine:
 
                 def describe(sent: int) -> bytes:
                     return encode_manifest(self._manifest(tag, began, saved, mine.client, sent))
@@ -210,6 +212,7 @@ class _Job:
                     mine.done(sid)
                 except OSError as error:
                     self._caller.sink.notice(f"The backup is done, but not counted on this machine: {error}")
+            remember(self._caller.home, repository.id, [sid], [])
         self._caller.tell_of_damage(reader.damaged)
         return _Made(tag, sid)
 
@@ -241,19 +244,25 @@ class _Job:
             reader.shelf = shelf
             yield shelf, ShelfStore(session, shelf)
 
-    def _parent(self, repository: Repository, shelf: Shelf | None) -> Manifest | None:
-        """The newest backup of the same source on the same machine, in whatever project; with a put key, its last."""
+    def _look(self, repository: Repository, shelf: Shelf | None) -> tuple[Manifest | None, dict[str, Client]]:
+        """What to compare with, and who made each backup that there is.
+
+        That is the newest backup of the same source on the same machine, in whatever project; with a put key, its last.
+        """
         self._counts.phase = "comparing"
+        watch = Watch(self._caller, self._server, repository)
+        sids = repository.snapshots()
         host, newest = host_name(), None
-        if shelf is not None:
-            return _decoded(shelf.manifest())
-        for record in repository.manifests(repository.snapshots()):
+        clients: dict[str, Client] = {}
+        for record in repository.manifests(sids) if shelf is None else ():
             manifest = _decoded(record.payload)
             if manifest is None:
                 continue
+            clients[record.sid] = manifest.client
             if manifest.source == self.source and manifest.host == host:
                 newest = manifest if newest is None or manifest.began > newest.began else newest
-        return newest
+        watch.saw(sids, clients)
+        return (newest if shelf is None else _decoded(shelf.manifest())), clients
 
     @contextmanager
     def _progress(self, parent: Manifest | None) -> Iterator[None]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ADDRESS_HELP = "user@host, a host of your ssh config, ssh://user@host:port, file:///folder, or local."
 
 
-@click.group(cls=Group, more={"sessions": "sessions", "ssh_import": "ssh_import"})
+@click.group(cls=Group, more={"accept": "accept", "sessions": "sessions", "ssh_import": "ssh_import"})
 def group() -> None:
     """The places that backups go to."""
 
@@ -230,6 +230,9 @@ def _facts(found: Status) -> list[tuple[str, str]]:
     facts.append(("stored", size(found.stored)))
     last = found.last
     facts.append(("last backup", f"{moment(last.manifest.began)}, {last}" if last else "none"))
+    proven = found.proven
+    what = f"{moment(proven.time)}, {plural(proven.files, 'file')}, {size(proven.bytes)}" if proven else "never"
+    facts.append(("last proven restore", f"{what}{'' if proven else ': try kdna backup drill'}"))
     following = "none scheduled"
     if found.following:
         backup, time = found.following
@@ -240,6 +243,7 @@ def _facts(found: Status) -> list[tuple[str, str]]:
 def _status_as_dict(found: Status) -> dict[str, Any]:
     """A status in JSON."""
     last, link, space, following = found.last, found.link, found.space, found.following
+    proven = found.proven
     return {
         **as_dict(found.server),
         "reachable": link is not None,
@@ -252,6 +256,9 @@ def _status_as_dict(found: Status) -> dict[str, Any]:
         "projects": found.projects,
         "backups": len(found.listing.backups),
         "stored": found.stored,
+        "proven_restore": None
+        if proven is None
+        else {"snapshot": proven.snapshot, "time": iso(proven.time), "files": proven.files, "bytes": proven.bytes},
         "last_backup": None if last is None else {"snapshot": last.sid, "time": iso(last.manifest.began)},
         "auto_backups": [one.id for one in found.schedules],
         "next_backup": None

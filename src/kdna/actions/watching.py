@@ -1,0 +1,114 @@
+"""Notices when a server shows less than it has shown before, or more: hidden, lost and returned backups.
+
+A backup that existed is missing without leave when no deletion record names it, which only the holder of a key can
+write. Known are the backups that this machine saw, and those that other backups say were made before them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from kdna.actions import remembering
+from kdna.actions.caller import Caller
+from kdna.actions.identity import installation
+from kdna.clock import utc
+from kdna.config.records import Server
+from kdna.errors import KdnaError, RepositoryError, StorageError
+from kdna.repository.opening import Repository
+from kdna.snapshot.manifest import Client, decode_manifest
+
+_MOST_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """What is not as it should be; ids of backups."""
+
+    missing: frozenset[str] = field(default_factory=frozenset)
+    returned: frozenset[str] = field(default_factory=frozenset)
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.returned)
+
+
+class Watch:
+    """One command's look at one repository. To be made before the repository's backups are listed."""
+
+    def __init__(self, caller: Caller, server: Server, repository: Repository) -> None:
+        self._caller = caller
+        self._server = server
+        self._repository = repository
+        self._known = remembering.recall(caller.home, repository.id)
+
+    def saw(self, sids: Collection[str], clients: Mapping[str, Client]) -> None:
+        """These backups exist, and these clients made them, as far as that can be read: warn, and remember."""
+        try:
+            suspicion, deleted = self._judge(set(sids), clients.values())
+        except StorageError as error:
+            self._caller.sink.warning(self._server.alias, f"whether it hides backups could not be found out: {error}")
+            return
+        if suspicion.missing:
+            self._caller.sink.warning(self._server.alias, self._missing(suspicion.missing))
+        if suspicion.returned:
+            self._caller.sink.warning(self._server.alias, self._returned(suspicion.returned))
+        self._tell_of_twins(clients)
+        remembering.remember(self._caller.home, self._repository.id, sids, deleted)
+
+    def suspicion(self, sids: Collection[str], clients: Mapping[str, Client]) -> Suspicion:
+        """The same as `saw` finds, told to nobody. Raises `StorageError`."""
+        return self._judge(set(sids), clients.values())[0]
+
+    def _judge(self, sids: set[str], clients: Iterable[Client]) -> tuple[Suspicion, set[str]]:
+        """What is suspicious, and which known backups were deleted as they should be."""
+        known = self._known
+        expected = (known.backups | {client.previous for client in clients if client.previous}) - known.accepted
+        gone = expected - sids - known.deleted
+        told = self._repository.deletions.told() if gone else frozenset[str]()
+        returned = (known.deleted & sids) if known.deleted & sids else set()
+        really = {sid for sid in returned if self._repository.tags.committed(sid)}  # and not one just being held
+        return Suspicion(frozenset(gone - told), frozenset(really)), (gone & told) & known.backups
+
+    def _missing(self, sids: Collection[str]) -> str:
+        what = "a backup that was there is" if len(sids) == 1 else f"{len(sids)} backups that were there are"
+        return (
+            f"{what} gone, and nobody who holds a key has deleted it: {self._named(sids)}. The server hides it, has "
+            "lost it, or was set back to an older state. Ask whoever runs the server, and keep other copies. If you "
+            f"know why, 'kdna server accept {self._server.alias}' ends this warning."
+        )
+
+    def _returned(self, sids: Collection[str]) -> str:
+        what = "a backup that was deleted is" if len(sids) == 1 else f"{len(sids)} backups that were deleted are"
+        return (
+            f"{what} there again: {self._named(sids)}. The server was set back to an older state. Delete it again, or "
+            f"end this warning with 'kdna server accept {self._server.alias}'."
+        )
+
+    def _named(self, sids: Collection[str]) -> str:
+        """Backups as people know them, as far as this machine remembers their manifests."""
+        shown = [describe(self._repository, sid) for sid in sorted(sids)[:_MOST_NAMED]]
+        more = [f"{len(sids) - _MOST_NAMED} more"] if len(sids) > _MOST_NAMED else []
+        return ", ".join([*shown, *more])
+
+    def _tell_of_twins(self, clients: Mapping[str, Client]) -> None:
+        """Say once that somebody else counts under this installation's name: a copy of its state is in use."""
+        own = installation(self._caller.home)
+        ours = {sid: client.number for sid, client in clients.items() if client.ident == own}
+        numbers = Counter(ours.values())
+        new = {number for sid, number in ours.items() if sid not in self._known.backups}
+        if any(numbers[number] > 1 for number in new):
+            self._caller.sink.notice(
+                "Two backups of this machine have the same number: a copy of its folder ~/.kdna is in use elsewhere. "
+                "Remove state/client.json there, and it gets a name of its own."
+            )
+
+
+def describe(repository: Repository, sid: str) -> str:
+    """A backup in words: its name and time where its manifest is still to be had, here or on the server."""
+    try:
+        record = next(iter(repository.manifests([sid])))
+        manifest = decode_manifest(record.payload or b"")
+    except (RepositoryError, KdnaError):
+        return sid[:12]
+    return f"{manifest.project}:{manifest.tag or sid[:12]} of {utc(manifest.began):%Y-%m-%d}"
