@@ -355,7 +355,6 @@ def test_two_runs_at_once_make_one_backup(home: Path, auto: str, docs: Path) -> 
 
 def test_a_run_that_was_killed_is_told_and_made_up_for(home: Path, auto: str, docs: Path) -> None:
     backdate(home)
-    os.mkfifo(docs / "pipe")
     (docs / "large.bin").write_bytes(os.urandom(50_000_000))
     process = start("auto-backup", "run", "--due", "-i", "1")
     state = home / ".kdna" / "state" / "auto-backups"
@@ -412,8 +411,11 @@ def test_an_id_that_is_used_again_begins_anew(home: Path, auto: str, docs: Path)
     assert listed()["last"] is None
 
 
-def test_the_status_of_a_server_tells_its_next_run(auto: str) -> None:
+def test_the_status_of_a_server_tells_its_next_run(auto: str, docs: Path) -> None:
     assert ", auto-backup 1 (papers, daily)" in done("server", "status", "nas").out
+    done("server", "add", "-ad", "file:///no/such/disk", "-a", "usb", "-r", "x", "--no-check")
+    create("-n", "other", "-p", docs, "-s", "usb", "--no-check", "weekly")
+    assert "(other, weekly)" in run("server", "status", "usb").out, "also of one that cannot be reached"
     answer = done("server", "status", "nas", "--json").answer
     assert answer["next_backup"] == {"auto_backup": "1", "time": listed()["next"]}
 

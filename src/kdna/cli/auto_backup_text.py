@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -60,8 +61,11 @@ def listed_row(listed: Listed) -> tuple[str, ...]:
     backup, last = listed.backup, listed.last
     began = moment(last.began)[:-3] if last else "never"
     outcome = _outcome(last) if last else ""
+    ahead = listed.outlook
+    if ahead is not None and last is not None and last.result == "running":
+        ahead = replace(ahead, due=None)  # which is what runs
     return (
-        backup.id, backup.name, backup.frequency, next_run(listed.outlook), began, outcome,
+        backup.id, backup.name, backup.frequency, next_run(ahead), began, outcome,
         listed.server or f"{backup.id_server}?", backup.path,
     )  # fmt: skip
 

@@ -215,8 +215,12 @@ def _facts(found: Status) -> list[tuple[str, str]]:
     """A status as names and values."""
     server = found.server
     facts = [("server", f"{server.alias} (id {server.id})"), ("address", server.address)]
+    following = "none scheduled"
+    if found.following:
+        backup, time = found.following
+        following = f"{time:%Y-%m-%d %H:%M}, auto-backup {backup.id} ({backup.name}, {backup.frequency})"
     if found.link is None:
-        return [*facts, ("reachable", f"no: {found.error}")]
+        return [*facts, ("reachable", f"no: {found.error}"), ("next backup", following)]
     speed = "" if found.link.round_trip is None else f", round trip {found.link.round_trip * 1000:.1f} ms"
     facts += [("folder", found.link.location), ("reachable", f"yes{speed}")]
     if found.link.authentication:
@@ -233,10 +237,6 @@ def _facts(found: Status) -> list[tuple[str, str]]:
     proven = found.proven
     what = f"{moment(proven.time)}, {plural(proven.files, 'file')}, {size(proven.bytes)}" if proven else "never"
     facts.append(("last proven restore", f"{what}{'' if proven else ': try kdna backup drill'}"))
-    following = "none scheduled"
-    if found.following:
-        backup, time = found.following
-        following = f"{time:%Y-%m-%d %H:%M}, auto-backup {backup.id} ({backup.name}, {backup.frequency})"
     return [*facts, ("next backup", following)]
 
 
