@@ -8,6 +8,7 @@ from datetime import datetime
 from kdna.actions.auto_listing import soonest
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import Backup, Listing, local_server, look_at
+from kdna.actions.drilling import Proven, last_proven
 from kdna.actions.keys import access_key
 from kdna.actions.places import Link, Place, connected
 from kdna.config.file import load
@@ -28,6 +29,7 @@ class Status:
     space: Space | None = None
     stored: int = 0  # bytes, all of KDNA's
     listing: Listing = field(default_factory=Listing)
+    proven: Proven | None = None  # the last drill that went well
 
     @property
     def projects(self) -> list[str]:
@@ -63,4 +65,12 @@ def _ask(caller: Caller, place: Place, schedules: list[AutoBackup]) -> Status:
         space=place.space(),
         stored=place.stored(),
         listing=listing,
+        proven=_proven(caller, listing),
     )
+
+
+def _proven(caller: Caller, listing: Listing) -> Proven | None:
+    """The last drill of a repository there that went well."""
+    repositories = {backup.repository.id for backup in listing.backups}
+    found = [proven for one in repositories if (proven := last_proven(caller.home, one)) is not None]
+    return max(found, key=lambda proven: proven.time, default=None)
