@@ -31,7 +31,7 @@ def adversary(patch: Patch, wanted: Callable[[bytes], bool]) -> None:
     def choose(uses: Any, young: Any, limits: Any) -> Choice:
         made = Choice()
         for use in sorted(uses, key=lambda use: use.name):
-            if use.condemned or use.used == 0 or wanted(use.name):
+            if use.condemned or use.live == 0 or wanted(use.name):
                 (made.rewrite if use.live else made.free).append(use)
             else:
                 made.keep.append(use)
@@ -260,7 +260,9 @@ def m11_nobody_is_waited_for(patch: Patch) -> None:
 def m16_copies_are_in_no_index(patch: Patch) -> None:
     real = Session._publish_segment
     patch.setattr(
-        Session, "_publish_segment", lambda self, packs: self._reader.index.add(packs, None) if pruning(self) else real(self, packs)
+        Session,
+        "_publish_segment",
+        lambda self, packs: self._reader.index.add(packs, None) if pruning(self) else real(self, packs),
     )
 
 

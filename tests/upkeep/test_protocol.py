@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import pytest
 from actors import FILES, World, explore
-from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from inline import use_inline
@@ -171,10 +171,12 @@ def a_pack_is_lost_that_the_index_names(s: Script) -> None:
 
 def another_prune_ends_before_the_packs_go(s: Script) -> None:
     go_on = s.pruner(0, "remove packs/")
+    commit_too = s.writer(1, {7, 8}, COMMIT)  # lets the other prune wait
     s.pruner(1)
     commit = s.writer(0, DEAD, COMMIT)
     go_on()
     commit()
+    commit_too()
 
 
 def another_prune_ends_that_knows_an_old_listing(s: Script) -> None:
@@ -197,8 +199,10 @@ def needed_packs_are_written_anew(s: Script) -> None:
 def a_power_cut_takes_back_a_fence(s: Script) -> None:
     commit = s.writer(0, DEAD, COMMIT)
     s.world.fence(0, synced=False)
-    s.pruner(0)
+    go_on = s.pruner(0, "remove packs/")
+    s.world.actors["prune 0"].until("list packs")
     s.world.cut(None)
+    go_on()
     commit()
 
 
@@ -235,9 +239,10 @@ def a_backup_is_made(s: Script) -> None:
 def a_power_cut_takes_back_a_deletion(s: Script) -> None:
     for _ in range(2):
         prune(client(s.world.server, s.world.folder / "tidy"))
-    sid = back_up(client(s.world.server, s.world.folder / "tidy"), {2, 3})
-    s.world.done[sid] = {2, 3}
-    s.deleter("sync")
+    for _ in range(2):  # the same, so that no pack goes with the one that is deleted
+        s.world.done[back_up(client(s.world.server, s.world.folder / "tidy"), {2, 3})] = {2, 3}
+    s.deleter("rename snapshots/")
+    s.world.actors["deleter"].step()
     s.pruner(0)
     s.die("deleter")
     s.world.cut(None)
@@ -293,3 +298,107 @@ def test_without_one_rule_a_backup_is_lost(mutant) -> None:
     with pytest.raises(Exception) as raised:  # noqa: PT011  # what was lost shows in various ways: see the next line
         play(KILLERS[mutant], mutant)
     assert type(raised.value).__name__ in ("Damaged", "AssertionError", "Refused", "Missing"), raised.value
+
+
+# courses of events that nobody wrote down
+
+ORDERS = ["die", "die after", "die in the middle", "lose the reply"]
+FEW, WHOLE = st.integers(1, 60), st.just(500)
+
+
+class Protocol(RuleBasedStateMachine):
+    """Any course of events: two back up, two prune whatever chance wants, one deletes; some sleep, die, are fenced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stage = staged(0)
+        self.world = self._stage.__enter__()
+
+    @rule(number=st.integers(0, 1), files=st.sets(st.integers(0, FILES - 1), min_size=1, max_size=6))
+    def backs_up(self, number: int, files: set[int]) -> None:
+        self.world.write(number, files)
+
+    @rule(number=st.integers(0, 1), unused=st.sampled_from([0, 5, 50]))
+    def prunes(self, number: int, unused: int) -> None:
+        self.world.prune(number, unused)
+
+    @rule(which=st.integers(0, 7), whole=st.booleans())
+    def deletes(self, which: int, whole: bool) -> None:
+        self.world.delete(which)
+        self.world.finish_one("deleter", whole)
+
+    @rule(who=st.integers(0, 4), count=FEW | WHOLE)
+    def goes_on(self, who: int, count: int) -> None:
+        self.world.step(who, count)
+
+    @rule(who=st.integers(0, 4), count=st.integers(1, 60), order=st.sampled_from(ORDERS))
+    def ends_badly(self, who: int, count: int, order: str) -> None:
+        self.world.step(who, count, order)
+
+    @rule(which=st.integers(0, 3), synced=st.booleans())
+    def fences(self, which: int, synced: bool) -> None:
+        self.world.fence(which, synced)
+
+    @rule(seed=st.none() | st.integers(0, 100))
+    def loses_power(self, seed: int | None) -> None:
+        self.world.cut(seed)
+
+    @rule(years=st.integers(-10, 10))
+    def sets_the_clock(self, years: int) -> None:
+        self.world.server.now += years * 365 * 24 * 3600
+
+    @invariant()
+    def every_backup_is_whole(self) -> None:
+        self.world.check()
+
+    def teardown(self) -> None:
+        try:
+            self.world.finish(dying=False)
+        finally:
+            self._stage.__exit__(None, None, None)
+
+
+def run_machine(examples: int) -> None:
+    calm = settings(
+        max_examples=examples,
+        stateful_step_count=40,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(Protocol, settings=calm)
+
+
+def test_no_course_of_events_loses_a_backup() -> None:
+    run_machine(25)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_no_course_of_many_more_events_loses_a_backup() -> None:
+    run_machine(3000)
+
+
+def course(seed: int) -> None:
+    """A long course; the seed tells which, and is in the message of whatever goes wrong."""
+    with staged(seed) as world:
+        try:
+            explore(world, 80)
+            world.finish(dying=seed % 3 == 0)
+        except Exception as error:
+            raise AssertionError("\n".join([f"seed {seed}: {error}", *world.log])) from error
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_long_courses_lose_no_backup(seed) -> None:
+    course(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("block", range(10))
+def test_many_long_courses_lose_no_backup(block) -> None:
+    for seed in range(1000 + block * 200, 1200 + block * 200):
+        course(seed)
