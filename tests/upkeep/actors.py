@@ -20,7 +20,6 @@ from kdna.errors import ConnectionLost, Fenced, KdnaError, StorageError
 from kdna.repository import layout
 from kdna.repository.opening import Repository
 from kdna.repository.tokens import running
-from kdna.storage.base import Entry
 from kdna.storage.memory import ClientGone, Medium, MemoryStorage
 from kdna.upkeep.plan import Amount, Limits
 

@@ -1,4 +1,4 @@
-"""Lets these tests use what those of the snapshots have: whole backups of folders; and packs small enough to be many."""
+"""Lets these tests use what those of the snapshots have, whole backups of folders; and packs of a few blobs."""
 
 from __future__ import annotations
 
