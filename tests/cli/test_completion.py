@@ -17,7 +17,7 @@ from program import COMMAND, Terminal, done, run
 from kdna.cli.completion import SHELLS
 from kdna.cli.main import kdna
 
-PATHS = {"PATH", "FILE", "KEYFILE"}
+PATHS = {"PATH", "FILE", "FOLDER", "KEYFILE"}
 NEW_NAMES = {"server add: alias", "backup restore: sub_path"}  # what is not on this machine yet, or never
 
 
@@ -48,7 +48,7 @@ SET_UP = {
         ["bash", "--norc", "--noprofile", "-i"],
         "bind 'set enable-bracketed-paste off'; bind 'set bell-style none'",
     ),
-    "zsh": (["zsh", "-f", "-i"], "unsetopt zle_bracketed_paste; autoload -U compinit; compinit -u -D"),
+    "zsh": (["zsh", "-f", "-i"], "unset zle_bracketed_paste; autoload -U compinit; compinit -u -D"),
 }
 
 

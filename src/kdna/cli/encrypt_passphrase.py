@@ -33,6 +33,7 @@ _RISK = (
     "-s",
     "--server",
     metavar="ALIAS",
+    shell_complete=options.servers,
     help="Instead of protecting the key file, let a passphrase open the backups on this server without it.",
 )
 @options.yes

@@ -12,7 +12,7 @@ from kdna.cli.work import work
 
 
 @click.command("put-key", cls=Command)
-@click.argument("path", metavar="FILE")
+@click.argument("path", metavar="FILE", shell_complete=options.files)
 @options.server
 @options.accept_new_host_key
 @click.pass_obj

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kdna.cli import options
 from kdna.cli.options import Command, Settings, accept_new_host_key
 from kdna.cli.output import say, say_json, say_table, tell
 from kdna.cli.text import visible
@@ -24,6 +25,7 @@ _WIDTH = 17
 @click.option(
     "--sheet",
     metavar="FILE",
+    shell_complete=options.files,
     help="Write them as a page to print instead, with a QR code: SVG if FILE ends in .svg, else text.",
 )
 @click.option("--test", is_flag=True, help="Ask for the words, and see that they open the backups on your servers.")

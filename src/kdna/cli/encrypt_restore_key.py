@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from kdna.cli import options
 from kdna.cli.options import Command, Settings, accept_new_host_key
 from kdna.cli.output import say, say_json
 from kdna.cli.text import visible
@@ -12,12 +13,16 @@ from kdna.cli.work import work
 
 
 @click.command("restore-key", cls=Command)
-@click.argument("path", required=False)
-@click.option("--sheet", metavar="FILE", help="Read the words from a sheet that 'kdna encrypt recovery' wrote.")
+@click.argument("path", required=False, shell_complete=options.files)
+@click.option(
+    "--sheet", metavar="FILE", help="Read the words from a sheet that 'kdna encrypt recovery' wrote.",
+    shell_complete=options.files,
+)  # fmt: skip
 @click.option(
     "-s",
     "--server",
     metavar="ALIAS",
+    shell_complete=options.servers,
     help="Instead of words, use the passphrase that opens the backups on this server.",
 )
 @accept_new_host_key

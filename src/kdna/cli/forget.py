@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 @click.option("--project", metavar="PROJECT", help="Only backups made in this project.")
 @options.server
 @click.option("--host", metavar="NAME", help="Only backups of this machine.")
-@click.option("--path", metavar="PATH", help="Only backups of this source, or of sources below it.")
+@click.option(
+    "--path", metavar="PATH", help="Only backups of this source, or of sources below it.", shell_complete=options.files
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be deleted and why, and delete nothing.")
 @options.yes
 @options.accept_new_host_key

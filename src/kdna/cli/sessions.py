@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("alias")
+@click.argument("alias", shell_complete=options.servers)
 @click.option("--fence", "ids", multiple=True, metavar="ID", help="Declare this one dead, by the beginning of its id.")
 @click.option("--dead", is_flag=True, help="Declare dead those that are taken for dead.")
 @options.yes

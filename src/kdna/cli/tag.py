@@ -46,6 +46,7 @@ def group() -> None:
 @click.option(
     "-f", "--file", required=True, metavar="FILE",
     help="What to tag: a source, by path or its last part (its newest backup), another tag, or a snapshot id.",
+    shell_complete=options.files,
 )  # fmt: skip
 @options.server
 @options.accept_new_host_key

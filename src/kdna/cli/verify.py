@@ -38,7 +38,10 @@ _MOST_SHOWN = 20  # files of one backup, or differences, without --verbose
     "--read-data", is_flag=False, flag_value="all", metavar="[PART]",
     help="Read packs and check every byte: all, or PART of them, as 10%, 1/7 or 15min.",
 )  # fmt: skip
-@click.option("--against", metavar="PATH", help="Compare the backup of -t with a file or folder of this machine.")
+@click.option(
+    "--against", metavar="PATH", help="Compare the backup of -t with a file or folder of this machine.",
+    shell_complete=options.files,
+)  # fmt: skip
 @options.accept_new_host_key
 @click.pass_obj
 def command(
