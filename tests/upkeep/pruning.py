@@ -106,12 +106,12 @@ def files_of(repository: Repository, sid: str) -> set[int]:
     return found
 
 
-def needed(repository: Repository) -> set[bytes]:
-    """Every blob that some backup needs."""
+def needed(repository: Repository, sids: Iterable[str] | None = None) -> set[bytes]:
+    """Every blob that some backup, or these, need."""
     reader = repository.reader()
     reader.refresh()
     found = set()
-    for record in repository.manifests(repository.snapshots()):
+    for record in repository.manifests(repository.snapshots() if sids is None else sids):
         assert record.payload is not None, record.problem
         for part in decode_manifest(record.payload).root.ids():
             found.add(part)
