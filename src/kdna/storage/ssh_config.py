@@ -75,7 +75,8 @@ def read_options(address: Address) -> asyncssh.SSHClientConnectionOptions:
         )
     except RecursionError:
         raise SshConfigError(f"{FILE}: an Include leads back to its own file") from None
-    except (ValueError, OSError, RuntimeError) as error:  # RuntimeError: a ~user there is not
+    # RuntimeError: a ~user there is not. LookupError and TypeError: lines that its parser was not made for.
+    except (ValueError, OSError, RuntimeError, LookupError, TypeError) as error:
         text = re.sub(r"^(.+) line (\d+): ", r"\1, line \2: ", str(error))
         raise SshConfigError(text if ", line " in text else f"{FILE}: {text}") from error
 
