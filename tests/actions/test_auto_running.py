@@ -198,6 +198,13 @@ def test_what_trying_again_cannot_mend_waits_for_the_next_occasion(
     assert [outcome.run.result for outcome in due(caller, clock) if outcome.run] == ["done"]
 
 
+def test_a_run_by_hand_that_fails_promises_nothing(caller: Caller, tmp_path: Path) -> None:
+    make(caller, tmp_path, start="2099-01-01")
+    outcome = run_now(caller, "B2", Counts())
+    assert isinstance(outcome.error, Unreachable)
+    assert (outcome.again, outcome.is_news) == (None, True)
+
+
 def test_one_that_fails_keeps_no_other_from_running(caller: Caller, tmp_path: Path, disk: Path) -> None:
     make(caller, tmp_path, "B1")
     make(caller, tmp_path, "B2")

@@ -233,6 +233,24 @@ def test_a_key_file_with_a_passphrase_needs_a_command_that_gives_it(
     assert conf(home) == before
 
 
+def test_a_command_that_only_the_path_of_the_user_finds_is_refused(
+    home: Path, nas: Path, docs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "tell-phrase"
+    program.write_text("#!/bin/sh\necho correct horse battery\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin{os.pathsep}{os.environ['PATH']}")
+    create("-n", "first", "-p", docs)
+    done("encrypt", "passphrase", "--from-command", "tell-phrase")
+    monkeypatch.setenv("KDNA_PASSPHRASE_COMMAND", "tell-phrase")
+    done("auto-backup", "run", "-i", "1")
+    outcome = run("auto-backup", "create", "-n", "second", "-p", docs, "--no-schedule")
+    assert (outcome.code, "tell-phrase cannot be started" in outcome.error) == (1, True), outcome
+    monkeypatch.setenv("KDNA_PASSPHRASE_COMMAND", str(program))
+    create("-n", "second", "-p", docs)
+
+
 def test_a_server_that_cannot_be_reached_is_refused_unless_that_is_left_out(home: Path, docs: Path) -> None:
     done("server", "add", "-ad", "file:///no/such/disk", "-a", "usb", "-r", "x", "--no-check")
     assert run("auto-backup", "create", "-n", "papers", "-p", docs, "--no-schedule").code == 1
@@ -407,7 +425,12 @@ def test_a_server_deleted_by_force_says_which_will_fail(auto: str) -> None:
 def test_an_id_that_is_used_again_begins_anew(home: Path, auto: str, docs: Path) -> None:
     done("auto-backup", "run", "-i", "1")
     done("auto-backup", "delete", "-i", "1")
+    assert not list((home / ".kdna" / "state" / "auto-backups").glob("*.json"))
     create("-i", "1", "-n", "papers", "-p", docs)
+    done("auto-backup", "run", "-i", "1")
+    path = home / ".kdna" / "kdna.conf"
+    path.write_text("".join(line for line in path.read_text().splitlines(True) if not line.startswith("1, daily")))
+    create("-i", "1", "-n", "papers", "-p", docs)  # after its line was taken out by hand
     assert listed()["last"] is None
 
 
@@ -418,6 +441,13 @@ def test_the_status_of_a_server_tells_its_next_run(auto: str, docs: Path) -> Non
     assert "(other, weekly)" in run("server", "status", "usb").out, "also of one that cannot be reached"
     answer = done("server", "status", "nas", "--json").answer
     assert answer["next_backup"] == {"auto_backup": "1", "time": listed()["next"]}
+
+
+def test_a_list_says_more_on_request(auto: str, docs: Path) -> None:
+    done("auto-backup", "update", "-i", "1", "--keep-daily", "7")
+    assert str(docs) not in done("auto-backup", "list").out
+    row = done("auto-backup", "list", "-v").out.splitlines()[1]
+    assert row.split()[-4:] == ["auto", "daily", "7", str(docs)]
 
 
 def test_no_auto_backups(home: Path) -> None:

@@ -8,6 +8,8 @@ import click
 
 from kdna.cli import options
 from kdna.cli.auto_backup_text import (
+    COLUMNS,
+    MORE_COLUMNS,
     auto_as_dict,
     listed_as_dict,
     listed_row,
@@ -152,7 +154,7 @@ def delete(settings: Settings, /, id_: str) -> None:
 @group.command("list")
 @click.pass_obj
 def list_(settings: Settings, /) -> None:
-    """List auto-backups, with their next and last runs and how these ended."""
+    """List auto-backups, with their next and last runs and how these ended; with -v also what they back up."""
     # heavy, see create
     from kdna.actions.auto_listing import list_auto_backups
 
@@ -163,8 +165,8 @@ def list_(settings: Settings, /) -> None:
     elif not found and not settings.quiet:
         tell("There are no auto-backups. 'kdna auto-backup create -n NAME -p PATH' makes one.")
     elif found:
-        columns = ("id", "name", "frequency", "next run", "last run", "outcome", "server", "source")
-        say_table(columns, [listed_row(one) for one in found])
+        columns = (*COLUMNS, *MORE_COLUMNS) if settings.verbose else COLUMNS
+        say_table(columns, [listed_row(one, settings.verbose) for one in found])
         for one in found:
             if one.problem is not None:
                 tell(f"Warning: auto-backup {one.backup.id}: {visible(str(one.problem))}")

@@ -56,18 +56,22 @@ def listed_as_dict(listed: Listed) -> dict[str, Any]:
     }
 
 
-def listed_row(listed: Listed) -> tuple[str, ...]:
-    """A row of a list: id, name, frequency, next run, last run, outcome, server, source."""
+COLUMNS = ("id", "name", "frequency", "next run", "last run", "outcome", "server")
+MORE_COLUMNS = ("project", "tag", "keep", "source")
+
+
+def listed_row(listed: Listed, verbose: bool) -> tuple[str, ...]:
+    """A row of a list: `COLUMNS`, and `MORE_COLUMNS` where they are wanted."""
     backup, last = listed.backup, listed.last
     began = moment(last.began)[:-3] if last else "never"
     outcome = _outcome(last) if last else ""
     ahead = listed.outlook
     if ahead is not None and last is not None and last.result == "running":
         ahead = replace(ahead, due=None)  # which is what runs
-    return (
-        backup.id, backup.name, backup.frequency, next_run(ahead), began, outcome,
-        listed.server or f"{backup.id_server}?", backup.path,
-    )  # fmt: skip
+    server = listed.server or f"{backup.id_server}?"
+    row = (backup.id, backup.name, backup.frequency, next_run(ahead), began, outcome, server)
+    more = (backup.project or backup.name, backup.tag or backup.name, str(backup.policy) or "all", backup.path)
+    return (*row, *more) if verbose else row
 
 
 def next_run(outlook: Outlook | None) -> str:
