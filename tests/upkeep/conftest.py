@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent.parent / "snapshot"))
+for neighbour in ("snapshot", "cli"):
+    sys.path.append(str(Path(__file__).parent.parent / neighbour))
 
 
 @pytest.fixture
