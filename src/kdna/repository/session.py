@@ -224,6 +224,7 @@ class Session:
             return
         self._storage.sync(layout.RELIED_UPON)
         if self._reader.lost_packs():
+            self._check_token()
             raise StorageError(
                 "the server has forgotten packs that it had listed: it was restarted meanwhile, or they were removed",
                 "Run the command again.",
@@ -234,10 +235,14 @@ class Session:
         try:
             self._storage.promote(layout.session(self.sid), layout.snapshot(self.sid))
         except Missing:
-            raise Fenced(
-                "this backup was declared dead by another client while it ran",
-                "Run it again: what was sent already is reused.",
-            ) from None
+            raise _fenced() from None
+
+    def _check_token(self) -> None:
+        """Raise `Fenced` when this session was declared dead: then a prune may take what it relies upon."""
+        try:
+            self._storage.size(layout.session(self.sid))
+        except Missing:
+            raise _fenced() from None
 
     # leaving
 
@@ -265,6 +270,13 @@ class Session:
                 self._storage.remove(layout.session(self.sid))
             except Forbidden:
                 self._storage.promote(layout.session(self.sid), layout.fenced(self.sid))
+
+
+def _fenced() -> Fenced:
+    return Fenced(
+        "this backup was declared dead by another client while it ran",
+        "Run it again: what was sent already is reused.",
+    )
 
 
 class Trial:
