@@ -27,7 +27,11 @@ from kdna.storage.memory import ClientGone, Fault, Medium, MemoryStorage, lost
 from kdna.upkeep.plan import Amount, Limits
 
 # A client that dies while a thread of its own says farewell leaves an exception that nobody catches.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+    pytest.mark.timeout(600),
+]
+SHARES = 3  # into which the points of a test are divided
 
 EVERYTHING_UNUSED = Limits(unused=Amount(0, percent=True))
 WAYS = ["dies", "lost", "cut", "cut 1", "cut 2"]
@@ -183,12 +187,13 @@ def test_two_prunes_leave_a_healthy_repository_with_exactly_what_it_needs(world)
 
 @pytest.mark.usefixtures("clockless")
 @pytest.mark.parametrize("way", ["dies", "cut", "cut 1"])
-def test_a_backup_in_the_middle_of_a_prune_that_dies_is_whole(world, way, record_property):
+@pytest.mark.parametrize("share", range(SHARES))
+def test_a_backup_in_the_middle_of_a_prune_that_dies_is_whole(world, way, share, record_property):
     """At each operation of a prune another client makes a whole backup; then the prune dies some operations later."""
     operations = count(world, prune_all)
     points = 0
-    for at in range(1, operations + 1):
-        for later in (None, at, at + 7):
+    for at in range(1 + share, operations + 1, SHARES):
+        for later in (None, at, at + 7) if way == "dies" else (at, at + 7):
             medium = world.medium.copy()
             storage = Interrupting(medium)
             repository = opened(storage, world.folder / f"pruner-{at}-{later}")
@@ -206,6 +211,7 @@ def test_a_backup_in_the_middle_of_a_prune_that_dies_is_whole(world, way, record
             check(medium, world.folder, world.expected | made)
             clean(medium, world.folder / f"cleaner-{at}-{later}", world.expected | made)
             points += 1
+    assert points > 30
     record_property("points", points)
 
 
@@ -217,13 +223,16 @@ def backed_up(medium: Medium, cache: Path, made: dict[str, set[int]]) -> None:
 
 @pytest.mark.usefixtures("clockless")
 @pytest.mark.parametrize("way", ["dies", "lost", "cut 1"])
-def test_a_prune_in_the_middle_of_a_backup_that_ends_anywhere_takes_nothing_it_needs(world, way, record_property):
+@pytest.mark.parametrize("share", range(SHARES))
+def test_a_prune_in_the_middle_of_a_backup_that_ends_anywhere_takes_nothing_it_needs(
+    world, way, share, record_property
+):
     """At each operation of a backup another client prunes, and does so again some operations later, fencing or not."""
     files = {0, 2, 5, 9, 20, 31, 40, 61, 62}
     operations = count(world, lambda repository: back_up(repository, files, "n"))
     points = 0
-    for at in range(1, operations + 1):
-        for end in {operations + 1, at + 1, *range(at + 2, operations + 1, 3)}:
+    for at in range(1 + share, operations + 1, SHARES):
+        for end in {operations + 1, at + 1, *range(at + 2, operations + 1, 4)}:
             medium = world.medium.copy()
             storage = Interrupting(medium)
             repository = opened(storage, world.folder / f"backup-{at}-{end}")
@@ -239,6 +248,7 @@ def test_a_prune_in_the_middle_of_a_backup_that_ends_anywhere_takes_nothing_it_n
             check(medium, world.folder, world.expected | made)
             clean(medium, world.folder / f"cleaner-{at}-{end}", world.expected | made)
             points += 1
+    assert points > 30
     record_property("points", points)
 
 

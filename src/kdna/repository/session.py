@@ -92,7 +92,7 @@ class Session:
         token = seal_record(self._seal, Kind.TOKEN, _encoder.encode(self._description), self.sid)
         self._storage.create(layout.session(self.sid), [token])
         try:
-            self._storage.sync()  # a token that a power cut takes would leave packs that seem to be nobody's, and flushed
+            self._storage.sync()  # packs whose token a power cut took would seem to be flushed: see above
             condemned = self._read_condemned()
             self._reader.refresh(condemned)
             self._unsettled = self._look_for_others()
