@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ADDRESS_HELP = "user@host, a host of your ssh config, ssh://user@host:port, file:///folder, or local."
 
 
-@click.group(cls=Group, more={"accept": "accept", "sessions": "sessions", "ssh_import": "ssh_import"})
+@click.group(cls=Group, more={"accept": "accept", "copy": "copy", "sessions": "sessions", "ssh_import": "ssh_import"})
 def group() -> None:
     """The places that backups go to."""
 

@@ -73,6 +73,11 @@ class Reader:
         for digit in "0123456789abcdef":
             self.cache.keep_only(f"{layout.PACKS}/{digit}", wanted.__contains__)
 
+    @property
+    def condemned(self) -> Container[bytes]:
+        """What is not relied upon because a prune may delete it; empty (false) when that is nothing."""
+        return self._condemned
+
     def lost_packs(self) -> list[bytes]:
         """Packs that were there at the last look, that no prune may delete, and that are gone or cut by now."""
         now = self.list_packs()

@@ -35,6 +35,13 @@ class Client(msgspec.Struct):
     previous: str = ""
 
 
+class Origin(msgspec.Struct, frozen=True):
+    """Where a copied backup was made first: the ids of repository and backup, 32 hex digits each."""
+
+    repository: str
+    snapshot: str
+
+
 class Manifest(msgspec.Struct, omit_defaults=True, kw_only=True):
     """One backup. Times are nanoseconds since the epoch, by the client's clock."""
 
@@ -53,6 +60,7 @@ class Manifest(msgspec.Struct, omit_defaults=True, kw_only=True):
     groups: dict[int, str] = {}
     note: str = ""
     excludes: list[str] = []
+    origin: Origin | None = None  # of a copy
 
     @property
     def is_folder(self) -> bool:
