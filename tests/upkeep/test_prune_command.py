@@ -124,7 +124,7 @@ def test_a_backup_that_was_killed_is_shown_and_does_not_hold_up_a_prune_of_this_
     assert [session["work"] for session in answer["sessions"]] == ["backup"]
     assert [session["dead"] for session in answer["sessions"]] == [""]
     pending = run("backup", "prune", "--yes")
-    assert pending.code == 4
+    assert pending.code == 6
     assert "Pending" in pending.err
     assert answer["sessions"][0]["id"][:12] in pending.err
     process.kill()

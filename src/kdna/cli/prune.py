@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kdna.actions.pruning import Part, PruneResult
     from kdna.upkeep.prune import Outcome, Plan
 
-PENDING = 4
+PENDING = 6
 _AMOUNTS = "an amount such as 500M or 2GiB, a percentage, or unlimited"
 
 
@@ -43,7 +43,7 @@ def command(settings: Settings, /, yes: bool, accept_new_host_key: bool, **chose
     """Free what no backup needs any more, on one server.
 
     Others may back up meanwhile. What a running backup might rely upon stays until that has ended: then the exit code
-    is 4, and the next prune, of any machine, goes on. If anything that matters can't be read, nothing is deleted.
+    is 6, and the next prune, of any machine, goes on. If anything that matters can't be read, nothing is deleted.
 
     \b
     kdna backup prune --dry-run
@@ -54,7 +54,7 @@ def command(settings: Settings, /, yes: bool, accept_new_host_key: bool, **chose
 
     def confirm(parts: list[Part]) -> bool:
         lines = [line for part in parts for line in plan_lines(part)]
-        return doing.confirm(["Pruning deletes what no backup needs", *lines], "Do it?", yes)
+        return doing.confirm(["Pruning", *lines], "Do it?", yes)
 
     counts = Counts()
     with work(settings, counts, accept_new_host_key) as doing:
