@@ -113,9 +113,8 @@ def _made(run: Run) -> str:
 
 def _outcome(run: Run) -> str:
     """How a run ended, in a word or two."""
-    if run.result == "incomplete":
-        return f"{plural(run.counts.get('failed', 0), 'file')} not saved"
-    return run.result
+    failed = run.counts.get("failed", 0)
+    return f"{plural(failed, 'file')} not saved" if run.made_backup and failed else run.result
 
 
 def _iso(time: datetime | None) -> str | None:
