@@ -31,8 +31,9 @@ Result = Literal["running", "done", "incomplete", "failed", "interrupted"]
 class Run(msgspec.Struct, kw_only=True):
     """One run. Times are nanoseconds since the epoch.
 
-    `result`: incomplete means that some files could not be read. `attempt`: the how manyth in a row for one occasion.
-    `retry`: not to be tried again before, where that makes sense at all. `counts` are those of a save.
+    `result`: incomplete means that some files could not be read, or that a copy on the second server is lacking.
+    `attempt`: the how manyth in a row for one occasion. `retry`: not to be tried again before, if that makes sense at
+    all. `counts` are those of a save.
     """
 
     began: int

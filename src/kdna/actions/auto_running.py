@@ -160,6 +160,7 @@ class _Attempt:
         run.tag, run.snapshot = result.tag, result.snapshot
         self._date()
         self._forget(result)
+        self._copy(result)
 
     def _forget(self, made: SaveResult) -> None:
         """Delete what the policy does not keep. The backup is made; whatever goes wrong here does not undo that."""
@@ -176,6 +177,21 @@ class _Attempt:
             for problem in result.problems:
                 what = f"{problem.server.alias} {problem.what}".strip()
                 self._log.notice(f"old backups were not all deleted as the policy says: {what}: {problem.error}")
+
+    def _copy(self, made: SaveResult) -> None:
+        """Bring the backup to the second server, where there is one; the next run makes up for what fails."""
+        # heavy, see above
+        from kdna.actions.copying import copy_after_run
+
+        try:
+            result = copy_after_run(self._caller, self._backup.settings, made)
+        except KdnaError as error:
+            self._log.notice(f"the backup is done, and not copied to the second server: {error}")
+            self._run.result = "incomplete"
+            return
+        for problem in result.failed if result else ():
+            self._log.notice(f"{problem.what} could not be copied to the second server: {problem.error}")
+            self._run.result = "incomplete"
 
     def _date(self) -> None:
         """Put the date of this run into kdna.conf, if the auto-backup is still there."""

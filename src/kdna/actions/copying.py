@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import Backup, Listing, Problem, Wanted, local_server, look_at, looked
+from kdna.actions.forgetting import forget_after_run
 from kdna.actions.identity import host_name, session_description, turn
 from kdna.actions.keys import access_key
 from kdna.actions.naming import find, parse_reference
@@ -24,6 +26,9 @@ from kdna.repository.opening import Repository
 from kdna.snapshot.manifest import Client, Manifest, Origin, encode_manifest
 from kdna.upkeep.copy import TreeCopy
 from kdna.upkeep.counterparts import Counterparts
+
+if TYPE_CHECKING:
+    from kdna.actions.saving import SaveResult
 
 COPY_TO = "copy_to"  # the key of an [auto-backup ID] that names a second server
 _TRIES = 3  # of one backup: sessions that are fenced, or a prune that moves what is being read
@@ -99,25 +104,22 @@ def copy_backups(
     return _copy(caller, (source, target), wanted, choose, confirm, counts, request.dry_run)
 
 
-def copy_after_run(
-    caller: Caller, settings: Mapping[str, str], server: str, made: tuple[str, str], counts: Counts
-) -> CopyResult | None:
+def copy_after_run(caller: Caller, settings: Mapping[str, str], made: SaveResult) -> CopyResult | None:
     """What an auto-backup does after each run: copy its backups to its second server; None when it has none.
 
-    `settings` are those of the auto-backup, `server` its own server, `made` project and source of the backup that it
-    has just made. What an earlier run could not copy is copied too. Raises as `copy_backups`.
+    `settings` are those of the auto-backup, `made` is the backup that it has just made. What an earlier run could not
+    copy is copied too, and what the policy does not keep is deleted there as well. Raises as `copy_backups`.
     """
     name = settings.get(COPY_TO)
     if not name:
         return None
     document = load(caller.home)
     local = local_server(caller, document)
-    project, path = made
-    wanted = Wanted(project=project, server=server, host=host_name())
-    servers = (document.choose_server(server, local), document.choose_server(name, local))
+    servers = (document.choose_server(made.server, local), document.choose_server(name, local))
+    wanted = Wanted(project=made.project, server=made.server, host=host_name())
 
     def choose(backups: list[Backup]) -> list[Backup]:
-        return [backup for backup in backups if backup.source == path]
+        return [backup for backup in backups if (backup.project, backup.source) == (made.project, made.source)]
 
     def confirm(plan: CopyPlan) -> bool:
         raise Declined(
@@ -125,7 +127,11 @@ def copy_after_run(
             f"If that is meant: 'kdna server copy {plan.source.alias} {plan.target.alias} --yes'.",
         )
 
-    return _copy(caller, servers, wanted, choose, confirm, counts, dry_run=False)
+    result = _copy(caller, servers, wanted, choose, confirm, Counts(), dry_run=False)
+    copy = next((one.sid for one in result.copied if one.backup.sid == made.snapshot), None)
+    if copy is not None:
+        forget_after_run(caller, settings, replace(made, server=servers[1].alias, snapshot=copy))
+    return result
 
 
 def _copy(
