@@ -263,6 +263,18 @@ def test_old_backups_go_as_the_policy_says(caller: Caller, backup: AutoBackup, d
     assert len(stored(caller)) == 2
 
 
+def test_once_a_week_what_no_backup_needs_is_deleted(caller: Caller, backup: AutoBackup, disk: Path) -> None:
+    with edit(caller.home) as document:
+        document.update_auto_backup(replace(document.find_auto_backup("B2"), settings={"keep_last": "1"}))
+    packs = []
+    for day in ("02", "03", "09", "10"):
+        (Path(backup.path) / "letter").write_bytes(os.urandom(300_000))
+        due(caller, Clock(f"2026-05-{day} 12:00"))
+        packs.append(sum(file.stat().st_size > 250_000 for file in disk.rglob("packs/*/*")))
+    assert packs == [1, 2, 1, 2]
+    assert "that no backup needs were deleted" in runs(caller)[2].log[-1]
+
+
 def test_without_a_policy_all_are_kept(caller: Caller, backup: AutoBackup, disk: Path) -> None:
     for _ in range(3):
         run_now(caller, "B2", Counts())

@@ -161,6 +161,7 @@ class _Attempt:
         self._date()
         self._forget(result)
         self._copy(result)
+        self._prune(result)
 
     def _forget(self, made: SaveResult) -> None:
         """Delete what the policy does not keep. The backup is made; whatever goes wrong here does not undo that."""
@@ -192,6 +193,15 @@ class _Attempt:
         for problem in result.failed if result else ():
             self._log.notice(f"{problem.what} could not be copied to the second server: {problem.error}")
             self._run.result = "incomplete"
+
+    def _prune(self, made: SaveResult) -> None:
+        """Free what no backup needs any more, now and then; what goes wrong is in the log, and the next one's work."""
+        # heavy, see above
+        from kdna.actions.pruning import prune_if_worthwhile
+
+        outcome = prune_if_worthwhile(self._caller, self._backup.id_server, made.encrypted, clock=self._clock)
+        if outcome is not None and outcome.packs:
+            self._log.notice(f"{outcome.packs:,} packs ({outcome.bytes:,} bytes) that no backup needs were deleted")
 
     def _date(self) -> None:
         """Put the date of this run into kdna.conf, if the auto-backup is still there."""

@@ -21,7 +21,8 @@ from kdna.config.file import load
 from kdna.config.records import Server
 from kdna.errors import Declined, NoRepository, UsageError
 from kdna.repository.opening import Repository
-from kdna.repository.tokens import Token, describe, fence, unsettled
+from kdna.repository.tokens import Token as Token  # what a session says of itself, for the command line to show
+from kdna.repository.tokens import describe, fence, unsettled
 
 _SILENT = 72 * 3600  # seconds after which a session that did not end is taken for dead
 

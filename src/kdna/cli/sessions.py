@@ -13,8 +13,7 @@ from kdna.cli.text import iso, moment, plural, visible
 from kdna.cli.work import work
 
 if TYPE_CHECKING:
-    from kdna.actions.sessions import Running, Sessions
-    from kdna.repository.tokens import Token
+    from kdna.actions.sessions import Running, Sessions, Token
 
 
 @click.command(cls=Command)
