@@ -8,7 +8,7 @@ none, the blob is copied out of the pack into a new one.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -100,8 +100,7 @@ class Rescue:
         cost = sum(place.length for _, place in lacking)
         if self._budget is not None and self.copied + cost > self._budget:
             return Secured(name, None, "to copy what is needed of it would be more than was allowed")
-        for blob, place in lacking:
-            self._copy(blob, place, data)
+        self._copy(sorted(lacking, key=lambda one: (one[1].number, one[1].start)), data)
         self.copied += cost
         return Secured(name, frozenset(others))
 
@@ -130,10 +129,14 @@ class Rescue:
             self._reader.index.distrust(blob)  # what can't be read is not relied upon any more, so it is put anew
         return _ON_ITS_WAY if self._session.has(blob) else None
 
-    def _copy(self, blob: bytes, place: Location, data: bytes) -> None:
-        """Put one blob into a new pack. Raises `Damaged`."""
-        sealed = memoryview(data)[place.offset : place.offset + place.sealed]
-        raw = self._reader.cut(self._reader.open_frame(place, sealed), place, blob, place.tree)
-        put = self._session.put_tree if place.tree else self._session.put
-        put(raw)
-        self._counts.bytes += len(raw)
+    def _copy(self, lacking: Sequence[tuple[bytes, Location]], data: bytes) -> None:
+        """Put blobs of one pack into new packs, those of a frame together. Raises `Damaged`."""
+        number, raw = 0, b""
+        for blob, place in lacking:
+            if place.number != number:
+                sealed = memoryview(data)[place.offset : place.offset + place.sealed]
+                number, raw = place.number, self._reader.open_frame(place, sealed)
+            whole = self._reader.cut(raw, place, blob, place.tree)
+            put = self._session.put_tree if place.tree else self._session.put
+            put(whole)
+            self._counts.bytes += len(whole)
