@@ -76,6 +76,10 @@ def _open_run(reader: Reader, run: list[Location]) -> list[Opened]:
 
 def _open(reader: Reader, frame: Location, sealed: memoryview) -> Opened:
     try:
-        return Opened(frame, reader.open_frame(frame, sealed), None)
+        try:
+            raw = reader.open_frame(frame, sealed)
+        except Damaged:
+            raw = reader.frame_again(frame)
+        return Opened(frame, raw, None)
     except (Damaged, Missing) as error:
         return Opened(frame, b"", error)

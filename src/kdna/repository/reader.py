@@ -2,11 +2,12 @@
 
 Every blob is checked against its id after it was opened, so what is returned is what was stored. When a copy is
 damaged or gone, other copies are tried; when a blob is in no index, packs that nobody indexed are looked into before
-giving up.
+giving up; and when a pack has gone that was there, a prune has put elsewhere what is needed, and it is looked for anew.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 from collections import OrderedDict
@@ -40,8 +41,8 @@ class Reader:
         self.seal = seal
         self.cache = cache
         self.index = Index(cache)
-        self.damaged: dict[str, str] = {}  # index segments and records of condemned packs that can't be read, and why
-        self.bytes_received = 0
+        self.damaged: dict[str, str] = {}  # objects that can't be read, or not always, and were not needed; and why
+        self._received = 0
         self.packs: dict[bytes, int] = {}  # name and size of those that are listed
         self._condemned: Container[bytes] = frozenset()
         self._adopted = False
@@ -56,6 +57,7 @@ class Reader:
         # asked for one by one, and none of them is worth fetching it again.
         self.broken: dict[tuple[bytes, int, int], str] = {}
         self._lock = threading.RLock()
+        self._later: Reader | None = None  # what sees what came after packs went that this one saw
 
     # the view
 
@@ -167,11 +169,16 @@ class Reader:
 
     # reading
 
+    @property
+    def bytes_received(self) -> int:
+        """Bytes of packs that came from the server."""
+        return self._received + (self._later.bytes_received if self._later else 0)
+
     def blob(self, blob: bytes, tree: bool) -> bytes:
         """One blob, checked against its id, from the first copy that is whole. Raises `Damaged`, `StorageError`."""
         problem: Exception | None = None
         tried: set[Location] = set()
-        more = True
+        more, gone = True, False
         while more:
             for location in [place for place in self.where(blob) if place not in tried]:
                 tried.add(location)
@@ -179,9 +186,22 @@ class Reader:
                     return self.cut(self.frame(location), location, blob, tree)
                 except (Damaged, Missing) as error:
                     problem = error
+                    gone = gone or (isinstance(error, Missing) and location.pack in self.packs)
             more = bool(self.adopt())
+        if gone:
+            with contextlib.suppress(Damaged):
+                return self._anew().blob(blob, tree)
         self.index.distrust(blob)
         raise Damaged(f"blob {blob.hex()[:16]} cannot be read: {problem}", damage_hint(f"blob {blob.hex()[:16]}"))
+
+    def _anew(self) -> Reader:
+        """A reader that has looked since packs went. This one keeps its view: a session may rely on what is in it."""
+        with self._adopting:
+            if self._later is None:
+                later = Reader(self.storage, self.seal, self.cache)
+                later.refresh(self._condemned)
+                self._later = later
+            return self._later
 
     def cut(self, raw: bytes, location: Location, blob: bytes, tree: bool) -> bytes:
         """A blob out of its frame, checked against its id. Raises `Damaged`."""
@@ -197,22 +217,39 @@ class Reader:
             if key in self._frames:
                 self._frames.move_to_end(key)
                 return self._frames[key]
-        place = (location.pack, location.number, location.offset)
-        if place in self.broken:
-            raise Damaged(self.broken[place])
+        self._refuse_broken(location)
         raw = self._mirrored(location) if location.tree else None
         if raw is None:
             sealed = self._sealed_frame(location)
             try:
                 raw = self.open_frame(location, sealed)
-            except Damaged as error:
-                self.broken[place] = str(error)
-                raise
+            except Damaged:
+                raw = self.frame_again(location)
         with self._lock:
             self._frames[key] = raw
             while len(self._frames) > _FRAMES_KEPT:
                 self._frames.popitem(last=False)
         return raw
+
+    def frame_again(self, location: Location) -> bytes:
+        """A frame that did not open, read once more: what the server gave wrongly, it may give rightly now.
+
+        Raises `Damaged`, `Missing`, `StorageError`.
+        """
+        self._refuse_broken(location)
+        name = layout.pack(location.pack)
+        try:
+            raw = self.open_frame(location, self.read(name, location.offset, location.sealed))
+        except Damaged as error:
+            self.broken[location.pack, location.number, location.offset] = str(error)
+            raise
+        self.damaged[name] = "the server gave it wrongly once, and rightly when asked again: it may be failing"
+        return raw
+
+    def _refuse_broken(self, location: Location) -> None:
+        problem = self.broken.get((location.pack, location.number, location.offset))
+        if problem is not None:
+            raise Damaged(problem)
 
     def open_frame(self, location: Location, sealed: bytes | memoryview) -> bytes:
         """Decrypt and decompress one frame. Raises `Damaged`."""
@@ -251,7 +288,7 @@ class Reader:
         """Bytes from the server, counted. Raises `Missing`, `Damaged`, `StorageError`."""
         data = read_object(self.storage, name, start, length)
         with self._lock:
-            self.bytes_received += len(data)
+            self._received += len(data)
         return data
 
     def _opener(self, location: Location) -> ObjectReader:
