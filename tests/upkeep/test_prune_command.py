@@ -52,6 +52,8 @@ def nas(tmp_path: Path, docs: Path) -> Path:
     fill(docs, range(9))
     done("backup", "add", "papers", docs, "two")
     done("backup", "delete", "-t", "papers:one", "--yes")
+    for path in (tmp_path / "nas").rglob("*"):  # else whatever runs now might have sent them
+        os.utime(path, (1_700_000_000, 1_700_000_000))
     return tmp_path / "nas" / "kdna" / "encrypted"
 
 
@@ -214,3 +216,30 @@ def test_what_goes_wrong_with_an_automatic_prune_is_told_and_tried_the_next_day(
     assert prune_if_worthwhile(caller, "nas", True, clock=clock) is None
     clock.now += DAY
     assert prune_if_worthwhile(caller, "nas", True, clock=clock) is not None
+
+
+def test_two_machines_over_ssh(sshd, docs, tmp_path, monkeypatch):
+    """One backs up and deletes, the other, with the same key and nothing else, prunes."""
+    done("server", "add", "-ad", sshd.address, "-a", "nas", "-r", sshd.root)
+    done("backup", "add", "papers", docs, "one")
+    fill(docs, range(9))
+    done("backup", "add", "papers", docs, "two")
+    done("backup", "delete", "-t", "papers:one", "--yes")
+    first = tmp_path / "home" / ".kdna"
+    other = tmp_path / "other"
+    other.mkdir(mode=0o700)
+    for name in ("kdna.key", "kdna.conf"):
+        (other / name).write_bytes((first / name).read_bytes())
+        (other / name).chmod(0o600)
+    monkeypatch.setenv("KDNA_HOME", str(other))
+    nas = sshd.root / "kdna" / "encrypted"
+    before = packs(nas)
+    assert done("backup", "prune", "--yes", "--json").answer["repositories"][0]["outcome"]["packs"] > 1
+    assert before - packs(nas)
+    assert list((nas / "condemned").iterdir()) == list((nas / "sessions").iterdir()) == []
+    monkeypatch.setenv("KDNA_HOME", str(first))
+    done("backup", "restore", "-t", "papers:two", tmp_path / "restored")
+    for path in docs.iterdir():
+        assert (tmp_path / "restored" / "docs" / path.name).read_bytes() == path.read_bytes()
+    done("backup", "add", "papers", docs, "three")
+    assert done("backup", "prune", "--dry-run", "--json").answer["repositories"][0]["plan"]["rewrite"]["packs"] == 0

@@ -110,7 +110,8 @@ def _say(result: PruneResult, detailed: bool) -> None:
         details = [f"{plural(outcome.leftovers, 'small object')} too"] if outcome.leftovers else []
         if outcome.copied:
             details.append(f"{size(outcome.copied)} were copied before")
-        say_summary(f"Deleted {_packs(outcome.packs, outcome.bytes)}", *details, f"in {duration(result.seconds)}")
+        deleted = f"Deleted {_packs(outcome.packs, outcome.bytes)}" if outcome.packs else "No pack was deleted"
+        say_summary(deleted, *details, f"in {duration(result.seconds)}")
 
 
 def _tell_what_stays(result: PruneResult) -> None:
