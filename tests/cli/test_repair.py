@@ -9,6 +9,8 @@ import test_json
 from program import Terminal, done, run, tree
 from test_verify import ENCRYPTED, hurt, packs
 
+from sshd import Server
+
 
 def test_nothing_is_damaged(nas: Path, first: str) -> None:
     before = tree(nas)
@@ -137,3 +139,20 @@ def test_a_yes_on_a_terminal_does_it(nas: Path, docs: Path, first: str) -> None:
     terminal.type("y\n")
     assert terminal.wait() == 0
     assert "everything is mended" in terminal.screen
+
+
+def test_a_real_server_is_repaired(sshd: Server, docs: Path, tmp_path: Path) -> None:
+    done("server", "add", "-ad", sshd.address, "-a", "nas", "-r", sshd.root)
+    done("backup", "add", "papers", docs, "first")
+    base = sshd.root / ENCRYPTED
+    hurt(base / "repository")
+    for folder in ("snapshots", "tags", "index", "manifests"):
+        hurt(next((base / folder).iterdir()))
+    hurt(packs(sshd.root)[-1])
+    assert run("backup", "verify", "--quick").code == 4
+    outcome = done("backup", "repair", "--yes")
+    assert "everything is mended" in outcome.out
+    assert done("backup", "verify", "--read-data").out.startswith("nas: all is well")
+    done("backup", "restore", "-t", "papers:first", tmp_path / "back")
+    assert tree(tmp_path / "back" / "docs") == tree(docs)
+    done("backup", "add", "papers", docs, "second")

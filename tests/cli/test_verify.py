@@ -1,4 +1,4 @@
-"""`kdna backup verify` as a user meets it: what it prints, in which exit codes it ends, on a folder and on a real sshd."""
+"""`kdna backup verify` as a user meets it: what it prints, its exit codes, on a folder and on a real sshd."""
 
 from __future__ import annotations
 

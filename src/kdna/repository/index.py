@@ -24,7 +24,7 @@ from kdna.seal.envelope import Kind, Seal
 
 SEGMENT_BLOBS = 64 * 1024  # a segment is published when it names this many, so that memory stays flat
 _TABLES = 8  # more than this many local tables are merged
-_FOLDER = "lookups"
+LOOKUPS = "lookups"  # folder of local tables in the cache
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[PackTable])
@@ -61,17 +61,17 @@ class Index:
         wanted = set(listed)
         tables: list[Lookup] = []
         covered: set[str] = set()
-        for path in self._cache.paths(_FOLDER):
+        for path in self._cache.paths(LOOKUPS):
             try:
                 table = Lookup.open(path)
             except (OSError, ValueError):
-                self._cache.drop(f"{_FOLDER}/{path.name}")
+                self._cache.drop(f"{LOOKUPS}/{path.name}")
                 continue
             if table.sources and table.sources <= wanted and not table.sources & covered:
                 covered |= table.sources
                 tables.append(table)
             else:  # a prune replaced one of its segments, or a merge that was interrupted left its inputs behind
-                self._cache.drop(f"{_FOLDER}/{path.name}")
+                self._cache.drop(f"{LOOKUPS}/{path.name}")
         tables += self._tables_of(fetch(sorted(wanted - covered)))
         self._tables = self._merged(tables)
 
@@ -181,4 +181,4 @@ class Index:
 
 def _name(table: Lookup) -> str:
     """Where a table lies in the cache."""
-    return f"{_FOLDER}/{hashlib.sha256('|'.join(sorted(table.sources)).encode()).hexdigest()[:24]}"
+    return f"{LOOKUPS}/{hashlib.sha256('|'.join(sorted(table.sources)).encode()).hexdigest()[:24]}"

@@ -35,7 +35,7 @@ from kdna.upkeep.findings import Blob, Report
 from kdna.upkeep.losses import write_lost
 from kdna.upkeep.packs import Checked, check, good_blobs, own_table
 from kdna.upkeep.quarantine import Quarantine
-from kdna.upkeep.repair import Plan, lost_blobs
+from kdna.upkeep.repair import Plan, lost_blobs, where_from
 from kdna.upkeep.resupply import Wanted, resupply
 from kdna.upkeep.survey import Survey, survey
 from kdna.upkeep.verify import Check, Depth
@@ -156,7 +156,8 @@ class Mending:
         """Store again what can be had; how it looks afterwards. Every round may show what the one before hid."""
         for _ in range(_ROUNDS):
             lost = set(lost_blobs([*report.harm.values(), *report.known.values()]))
-            if not self._plan.packs and not (lost and self._plan.where):
+            where = where_from(self._check, report, self._plan.host)  # manifests may have been put back by now
+            if not self._plan.packs and not (lost and where):
                 return report
             before = self._done.found + self._done.copied
             self._counts.phase = "looking for what is lost"
@@ -164,7 +165,7 @@ class Mending:
             with self._repository.session(reader, self._description, self._counts) as session:
                 self._salvage(session, reader)
                 wanted = Wanted(session, reader, lost)
-                resupply(wanted, reader, self._plan.where, self._options, Counts())
+                resupply(wanted, reader, where, self._options, Counts())
                 session.flush()
             self._done.found += len(wanted.found)
             report = self._check.structure(Depth())
@@ -254,7 +255,7 @@ class Mending:
 
     def _find_liars(self, reader: Reader, found: Survey) -> dict[bytes, PackTable]:
         """Packs of which the index says what is not so: looked for where something is missing or contradicted."""
-        suspicious = bool(found.contradicted or self._check.suspects)
+        suspicious = bool(found.contradicted or self._check.lost)
         result = {}
         for name in sorted(reader.packs) if suspicious else ():
             try:

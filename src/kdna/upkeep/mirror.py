@@ -7,14 +7,28 @@ server has just hashed: then a copy of the same hash is the same pack.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container
+import sys
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 from kdna.repository import layout
 from kdna.repository.cache import Cache
+from kdna.repository.index import LOOKUPS
 
 
-class ProvenPacks(Cache):
+class Fresh(Cache):
+    """A cache that begins empty and goes away with its folder.
+
+    Tables of the index are mapped into memory, and Windows removes no file that is: there they are not kept as files.
+    """
+
+    def put(self, name: str, parts: Iterable[bytes | memoryview]) -> None:
+        """Keep an object."""
+        if not (sys.platform == "win32" and name.startswith(f"{LOOKUPS}/")):
+            super().put(name, parts)
+
+
+class ProvenPacks(Fresh):
     """A cache in `folder` that also has those packs of another one that are `proven` to be on the server as they are.
 
     A copy is hashed when it is first asked for; one that is not what it was is not used.

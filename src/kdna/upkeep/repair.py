@@ -59,7 +59,7 @@ class Plan:
     aside: list[str] = field(default_factory=list)  # small objects that nobody can use
     packs: set[bytes] = field(default_factory=set)  # damaged packs without a good copy
     index: bool = False
-    where: list[Manifest] = field(default_factory=list)  # backups whose sources may have what is lost
+    host: str = ""  # this machine
     give_up: dict[str, Harm] = field(default_factory=dict)
 
     def add(self, act: Act, name: str, why: str) -> None:
@@ -73,14 +73,12 @@ _TOKENS_MADE_AGAIN = (layout.SNAPSHOTS, layout.FENCED, layout.FORGOTTEN, layout.
 def make_plan(repository: Repository, check: Check, report: Report, host: str, give_up: bool) -> Plan:
     """What to do about what a check has found; `host` is this machine. Raises `NewerFormat`, `StorageError`."""
     _refuse_unknown(report.findings)
-    plan = Plan()
+    plan = Plan(host=host)
     for finding in report.findings:
         _plan_object(plan, repository, check, finding)
     _plan_spares(plan, repository, check)
     _plan_index(plan, check, report)
-    harmed = [check.records.manifests[sid] for sid in report.harm if sid in check.records.manifests]
-    plan.where = sources(harmed, host)
-    for manifest in plan.where:
+    for manifest in where_from(check, report, host):
         count = sum(harm.count for sid, harm in report.harm.items() if _is_of(check, sid, manifest))
         plan.add(Act.LOOK_FOR, manifest.source.decode("utf-8", "surrogateescape"), f"{count} lost entries came from it")
     if give_up and report.harm:
@@ -89,6 +87,12 @@ def make_plan(repository: Repository, check: Check, report: Report, host: str, g
             what = "the whole backup" if harm.whole else f"{harm.count} entries"
             plan.add(Act.GIVE_UP, layout.snapshot(sid), f"{what}, unless found before")
     return plan
+
+
+def where_from(check: Check, report: Report, host: str) -> list[Manifest]:
+    """Of the sources on this machine of backups that suffer, a manifest each."""
+    suffering = {*report.harm, *report.known}
+    return sources([one for sid, one in check.records.manifests.items() if sid in suffering], host)
 
 
 def _is_of(check: Check, sid: str, manifest: Manifest) -> bool:

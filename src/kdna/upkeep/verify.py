@@ -21,7 +21,6 @@ from tempfile import TemporaryDirectory
 from kdna.errors import Damaged, Missing, NewerFormat, WrongKey
 from kdna.progress import Counts
 from kdna.repository import layout
-from kdna.repository.cache import Cache
 from kdna.repository.index import open_segment
 from kdna.repository.opening import Repository
 from kdna.repository.pack import PackTable
@@ -31,7 +30,7 @@ from kdna.storage.base import Digests
 from kdna.upkeep.findings import Blob, Finding, Harm, Report, Sort
 from kdna.upkeep.losses import read_lost
 from kdna.upkeep.memory import Memory
-from kdna.upkeep.mirror import ProvenPacks
+from kdna.upkeep.mirror import Fresh, ProvenPacks
 from kdna.upkeep.packs import Checked, check
 from kdna.upkeep.portion import Portion, choose
 from kdna.upkeep.reachability import Reachability, Trouble, mirror_trees
@@ -77,6 +76,7 @@ class Check:
         self.reader: Reader = repository.reader()
         self.checked: dict[bytes, Checked] = {}  # packs that were read and in which something is wrong
         self.suspects: dict[bytes, str] = {}  # blobs of which some copy cannot be read, and why
+        self.lost: set[bytes] = set()  # those of them that a backup needs and that no other copy gives back
         self._repository = repository
         self._folder = folder
         self._counts = counts
@@ -133,7 +133,7 @@ class Check:
         """The repository for a client that has nothing of it but packs that are proven."""
         self._looks += 1
         here = self._folder / str(self._looks)
-        cache = ProvenPacks(here, self._repository.cache, self._proven) if self._proven else Cache(here)
+        cache = ProvenPacks(here, self._repository.cache, self._proven) if self._proven else Fresh(here)
         return Repository(self._repository.storage, self._repository.seal, cache, self._repository.clock)
 
     def _correct(self) -> None:
@@ -156,6 +156,7 @@ class Check:
         for trouble in troubles:
             if trouble.blob is not None:
                 self.suspects.setdefault(trouble.blob, str(trouble.error))
+        self.lost = set()
         if self.suspects or troubles:
             self._name_harm(fresh, report, sids)
 
@@ -188,7 +189,7 @@ class Check:
                     report.harm[sid] = replace(harm, wounds=news, count=harm.count - len(known))
         suffering = {*report.harm, *report.known}
         report.manifests = {sid: one for sid, one in self.records.manifests.items() if sid in suffering}
-        self.suspects = {blob: self.suspects[blob] for blob, why in verdicts.items() if why is not None}
+        self.lost = {blob for blob, why in verdicts.items() if why is not None}
 
     def _why_not(self, blob: Blob) -> str | None:
         """Why a blob cannot be had; None when it can."""

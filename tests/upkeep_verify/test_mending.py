@@ -200,8 +200,9 @@ def test_a_damaged_pack_stays_while_a_backup_runs_that_may_rely_on_it(world: Wor
         assert name in world.medium.objects
         (record,) = read_condemned(repository.storage, repository.seal)
         assert record.packs == {layout.pack_of(name)}
-        with repository.session(repository.reader(), {"host": "late"}) as late:
-            assert not late.has(open_tables(world, name)[0])  # whoever begins now does not
+        reader = repository.reader()
+        with repository.session(reader, {"host": "late"}):  # whoever begins now relies on the copy
+            assert next(reader.index.where(open_tables(world, name)[0])).pack not in record.packs
     mended = world.repair(world.medium)
     assert layout.quarantine(layout.last(mended.quarantine), name) in world.medium.objects
     assert world.restore_all(world.medium).whole
@@ -293,3 +294,22 @@ def test_a_record_of_losses_is_read_as_it_was_written(world: World) -> None:
     assert world.verify(world.medium).damaged
     world.repair(world.medium)
     assert world.damaged(world.medium) == []
+
+
+def test_of_a_pack_with_one_bad_frame_all_others_are_saved(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kdna.repository.writer.FRAME_RAW", 1)  # every blob in a frame of its own
+    write(world.folder / "other", {f"f{number}": os.urandom(400) for number in range(8)})
+    sid = world.client(world.medium).save(world.folder / "other").sid
+    world.contents[sid] = {path.name: path.read_bytes() for path in (world.folder / "other").iterdir()}
+    shutil.rmtree(world.folder / "other")
+    name = max(world.objects("packs data"), key=lambda one: len(world.medium.objects[one]))
+    content = world.medium.objects[name]
+    world.medium.damage(name, flipped(content, len(content) * 5))
+    (lost,) = harmed(world.verify(world.medium)).values()
+    assert len(lost) == 1
+    mended = world.repair(world.medium)
+    assert mended.copied == 7
+    assert world.restore_all(world.medium).lacking[sid] == lost
+    assert name not in world.medium.objects
