@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import sys
 import time
@@ -88,6 +90,29 @@ def test_the_json_of_a_dry_run_and_of_the_run_say_the_same_plan(nas):
     assert outcome["leftovers"] == plan["leftovers"]
 
 
+def shape(value):
+    """Keys, and those of what is inside."""
+    if isinstance(value, dict):
+        return {key: shape(inner) for key, inner in value.items() if key not in ("problems", "plan")}
+    return [shape(value[0])] if isinstance(value, list) and value else type(value).__name__
+
+
+def documented(heading: str):
+    page = (Path(__file__).resolve().parents[2] / "docs" / "json.md").read_text(encoding="utf-8")
+    found = re.search(rf"^### {heading}\n.*?```json\n(.*?)```", page, re.MULTILINE | re.DOTALL)
+    assert found
+    return json.loads(found[1])
+
+
+def test_the_json_is_as_documented(nas):
+    page, answer = documented("kdna backup prune"), done("backup", "prune", "--yes", "--json").answer
+    (theirs,), (ours,) = page["repositories"], answer["repositories"]
+    assert theirs["plan"].keys() == ours["plan"].keys()
+    assert page.keys() == answer.keys()
+    theirs["outcome"]["waiting"] = []
+    assert shape(theirs) == shape(ours)
+
+
 def test_without_a_terminal_it_wants_to_be_told(nas):
     before = packs(nas)
     outcome = run("backup", "prune")
@@ -124,6 +149,7 @@ def test_a_backup_that_was_killed_is_shown_and_does_not_hold_up_a_prune_of_this_
     process = stopped_backup(docs)
     answer = done("server", "sessions", "nas", "--json").answer
     assert [session["work"] for session in answer["sessions"]] == ["backup"]
+    assert shape(answer) == shape(documented("kdna server sessions"))
     assert [session["dead"] for session in answer["sessions"]] == [""]
     pending = run("backup", "prune", "--yes")
     assert pending.code == 6
