@@ -20,7 +20,7 @@ GROUPS = {
     "server": ("server", "The places that backups go to."),
     "backup": ("backup", "Make, list, restore and delete backups."),
     "auto-backup": ("auto_backup", "Backups that repeat."),
-    "tag": ("tag", "More names for backups."),
+    "tag": ("tag", "Give backups more names, rename and take them away."),
     "encrypt": ("encrypt", "The key, and whether new backups are encrypted."),
     "completion": ("completion", "Let your shell complete commands, options and servers."),
 }
