@@ -215,6 +215,30 @@ def test_a_backup_in_the_middle_of_a_prune_that_dies_is_whole(world, way, share,
     record_property("points", points)
 
 
+def test_a_prune_is_not_put_off_by_what_others_do_meanwhile(world, record_property):
+    """At each operation of a prune another client makes a whole backup and deletes one: nothing is taken for damage."""
+    operations = count(world, prune_all)
+    for at in range(1, operations + 1):
+        medium = world.medium.copy()
+        storage = Interrupting(medium)
+        repository = opened(storage, world.folder / f"pruner-{at}")
+        made: dict[str, set[int]] = {}
+        storage.at = len(storage.operations) + at
+        storage.act = partial(
+            backed_up_and_deleted, medium, world.folder / f"beside-{at}", made, next(iter(world.expected))
+        )
+        outcome = prune(repository, EVERYTHING_UNUSED)
+        assert outcome.packs or outcome.pending
+        assert not outcome.problems
+        check(medium, world.folder, made)
+    record_property("points", operations)
+
+
+def backed_up_and_deleted(medium: Medium, cache: Path, made: dict[str, set[int]], doomed: str) -> None:
+    backed_up(medium, cache, made)
+    client(medium, cache).forget(doomed)
+
+
 def backed_up(medium: Medium, cache: Path, made: dict[str, set[int]]) -> None:
     """A backup that could use what the prune deletes."""
     files = {0, 2, 5, 9, 20, 31, 40}

@@ -3,7 +3,7 @@
 There is no lock, and no clock in the argument. Each step begins when the one before was acknowledged:
 
     P1  read condemned/: what earlier prunes mean to delete
-    P2  list packs/, read the index, list the tokens, list the backups and mark what they need; choose what goes
+    P2  list the backups, list packs/, read the index, list the tokens; mark what backups need; choose what goes
     P3  write what goes into condemned/, flushed: no session that begins from now on relies on it
     P4  list sessions/. A record counts as waited for when no session runs that ran when it had been written.
         While there is one, its packs stay: this prune ends as pending, and the next one of anybody goes on from P1
@@ -42,6 +42,7 @@ from kdna.upkeep.reachability import Reachability, Trouble, mirror_trees, refuse
 from kdna.upkeep.rescue import Rescue
 from kdna.upkeep.usage import PackUse, pack_uses
 
+_LOOKS = 9  # at what others change meanwhile; missing it in the end costs a copy, and no backup
 _SLACK = 2  # seconds in which a pack's time may seem to be before that of the token it was sent under
 _RELIED_UPON = (*layout.RELIED_UPON, *LISTED, layout.HOLDS, layout.CONDEMNED)
 
@@ -111,10 +112,8 @@ class Prune:
             raise Refused("a key that only writes can't tell what the backups need", "Use the full key.")
         records = self._read_condemned()
         condemned = _packs(records)
-        self._reader.refresh(condemned)
-        tokens = unsettled(self._storage)
+        sids, tokens = self._look(condemned)
         young = self._young(tokens)
-        sids = self._backups()
         mirror_trees(self._reader)
         self._counts.phase = "marking"
         self._reach = Reachability(self._repository, self._reader, self._trouble())
@@ -157,15 +156,34 @@ class Prune:
         listed = self._storage.list(layout.PACKS)
         return {name for e in listed if (name := layout.pack_of(e.name)) is not None and e.mtime >= first}
 
+    def _look(self, condemned: frozenset[bytes]) -> tuple[list[str], dict[str, int]]:
+        """P2: the backups, the packs they may need, and the sessions that may have sent others.
+
+        Backups come first, so that all their packs are seen; and once more at the end: one that was finished in between
+        has neither a token any more nor been seen, and its packs would be taken for nobody's.
+        """
+        sids = self._repository.snapshots()
+        for _ in range(_LOOKS):
+            self._reader.refresh(condemned)
+            tokens = unsettled(self._storage)
+            seen, sids = sids, self._repository.snapshots()
+            self._refuse_nothing(sids)
+            if set(sids) <= set(seen):
+                return sids, tokens
+        return seen, tokens
+
     def _backups(self) -> list[str]:
         """Every backup that exists. Raises `Refused` when there is none, which may be a mistake."""
         sids = self._repository.snapshots()
+        self._refuse_nothing(sids)
+        return sids
+
+    def _refuse_nothing(self, sids: list[str]) -> None:
         if not sids and self._reader.packs and not self._everything:
             raise Refused(
                 f"there is no backup, and there are {len(self._reader.packs):,} packs: all of them would be deleted",
                 "If all backups were deleted on purpose, say so with --no-backups-left.",
             )
-        return sids
 
     def _trouble(self) -> Callable[[Trouble], None]:
         """Stop at whatever can't be read, except for what was agreed to be lost."""
