@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from program import done, run, tree
+from test_json import same
 
 
 @pytest.fixture
@@ -199,3 +200,9 @@ def test_wrong_usage(nas, first, words, said):
     outcome = run("server", "copy", *words)
     assert outcome.code == 2
     assert said in outcome.error
+
+
+def test_its_json_is_as_documented(cloud, first):
+    same("kdna server copy", copy("--dry-run"))
+    same("kdna server copy", copy())
+    same("kdna server accept", done("server", "accept", "cloud", "--yes", "--json").answer)
