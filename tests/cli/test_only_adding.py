@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import re
 import shutil
 import tempfile
@@ -45,6 +44,8 @@ def vault(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         (server.base / "authorized_keys").write_text("\n".join(lines) + "\n")
         (server.base / "authorized_keys").chmod(0o644)
         if os.getuid() == 0:
+            import pwd  # only POSIX has it, and other systems import this module too
+
             server.user = "nobody"
             account = pwd.getpwnam(server.user)
             os.chown(server.root, account.pw_uid, account.pw_gid)
