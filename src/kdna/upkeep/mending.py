@@ -28,7 +28,7 @@ from kdna.repository.pack import PackTable
 from kdna.repository.reader import Reader
 from kdna.repository.records import read_object, seal_record
 from kdna.repository.session import Session, new_id
-from kdna.repository.tokens import running
+from kdna.repository.tokens import end_settled, running
 from kdna.seal.envelope import Kind
 from kdna.snapshot.save import SaveOptions
 from kdna.upkeep.findings import Blob, Report
@@ -138,6 +138,7 @@ class Mending:
         packs = self._plan.packs
         if not packs:
             return frozenset()
+        end_settled(self._storage)
         waits = Waits(self._repository.cache, self._repository.seal)
         before = [one for one in read_condemned(self._storage, self._repository.seal) if one.packs & packs]
         waiting: set[str] = set()
