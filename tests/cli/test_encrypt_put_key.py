@@ -201,3 +201,10 @@ def test_the_same_through_ssh(
     shutil.move(home / "full" / "kdna.key", home / "again" / "kdna.key")
     done("backup", "restore", "-t", "papers:two", tmp_path / "back")
     assert tree(tmp_path / "back" / "docs") == tree(docs)
+
+
+def test_who_cannot_list_is_not_told_that_there_is_nothing(machine: Path) -> None:
+    outcome = run("backup", "list")
+    assert outcome.code == 1
+    assert "put key" in outcome.error
+    assert "There are no backups" not in outcome.err

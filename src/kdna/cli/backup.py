@@ -113,7 +113,8 @@ def list_(settings: Settings, /, accept_new_host_key: bool, **filters: str | Non
         backups = [backup_as_dict(backup) for backup in listing.backups]
         say_json({"backups": backups, "problems": [problem_as_dict(problem) for problem in listing.problems]})
     else:
-        _say_list(listing.backups, settings, filtered=any(filters.values()))
+        if listing.backups or not listing.problems:  # who could not look does not know that there is nothing
+            _say_list(listing.backups, settings, filtered=any(filters.values()))
         tell_problems(listing.problems)
     return 1 if listing.problems else 0
 
