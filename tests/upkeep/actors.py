@@ -16,7 +16,7 @@ from typing import Any
 
 from pruning import back_up, check, clean, fill, manifest_of, opened, prune
 
-from kdna.errors import ConnectionLost, Fenced, KdnaError, StorageError
+from kdna.errors import ConnectionLost, Fenced, KdnaError, Refused, StorageError
 from kdna.repository import layout
 from kdna.repository.opening import Repository
 from kdna.repository.tokens import running
@@ -271,8 +271,8 @@ class World:
         """Let everybody come to an end, one way or the other, and look what is left."""
         for actor in self.actors.values():
             actor.end() if dying else actor.finish()
-            if not isinstance(actor.error, KdnaError | ClientGone | None):
-                raise actor.error
+            if isinstance(actor.error, Refused) or not isinstance(actor.error, KdnaError | ClientGone | None):
+                raise actor.error  # nothing is damaged here, so there is nothing to refuse
         self.check()
         twin = self.server.copy()
         twin.power_cut(None)

@@ -110,16 +110,9 @@ class Prune:
         self._counts.phase = "looking"
         if not self._repository.seal.can_read:
             raise Refused("a key that only writes can't tell what the backups need", "Use the full key.")
-        records = self._read_condemned()
-        condemned = _packs(records)
-        sids, tokens = self._look(condemned)
+        records, sids, tokens = self._survey()
         young = self._young(tokens)
-        mirror_trees(self._reader)
-        self._counts.phase = "marking"
-        self._reach = Reachability(self._repository, self._reader, self._trouble())
-        self._reach.include(sids)
-        self._reach.marks.fresh()
-        uses = pack_uses(self._reach.marks, condemned)
+        uses = pack_uses(self._reach.marks, _packs(records))
         plan = Plan(
             Choice(),
             len(sids),
@@ -138,6 +131,25 @@ class Prune:
         gone.update(name for name, _ in self._reader.index.packs() if name not in uses)
         plan.segments = len(to_rewrite(self._reader, self._storage.list(layout.INDEX), gone))
         return plan
+
+    def _survey(self) -> tuple[list[Condemnation], list[str], dict[str, int]]:
+        """P1 and P2 up to the marks: records, backups, sessions. Anew when another prune moved things meanwhile."""
+        tries = _LOOKS
+        while True:
+            records = self._read_condemned()
+            sids, tokens = self._look(_packs(records))
+            mirror_trees(self._reader)
+            self._counts.phase = "marking"
+            self._reach = Reachability(self._repository, self._reader, self._trouble())
+            tries -= 1
+            try:
+                self._reach.include(sids)
+            except Refused:
+                if not tries or self._reader.list_packs() == self._reader.packs:
+                    raise
+            else:
+                self._reach.marks.fresh()
+                return records, sids, tokens
 
     def _read_condemned(self) -> list[Condemnation]:
         try:
