@@ -198,3 +198,16 @@ def test_a_damaged_memory_is_one_that_knows_nothing(kdna_folder, first, second, 
     hide(kdna_folder, second)
     outcome = run("backup", "list")
     assert (outcome.code, outcome.err) == (0, "")
+
+
+def test_a_prune_takes_nothing_that_a_hidden_backup_needs(kdna_folder, first, second, docs):
+    token = (kdna_folder / "snapshots" / first).read_bytes()
+    hide(kdna_folder, first)
+    before = {path for path in kdna_folder.rglob("*") if path.is_file()}
+    refused = run("backup", "prune", "--yes")
+    assert refused.code == 1
+    assert "papers:first" in refused.error
+    assert "kdna server accept nas" in refused.hint
+    assert {path for path in kdna_folder.rglob("*") if path.is_file()} == before
+    (kdna_folder / "snapshots" / first).write_bytes(token)
+    done("backup", "prune", "--yes")

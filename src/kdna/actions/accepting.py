@@ -10,14 +10,13 @@ from kdna.actions.caller import Caller
 from kdna.actions.catalog import local_server
 from kdna.actions.keys import access_key
 from kdna.actions.places import Place, connected
-from kdna.actions.watching import Suspicion, Watch, describe
+from kdna.actions.watching import Suspicion, describe, look
 from kdna.config.file import load
 from kdna.config.records import Server
-from kdna.errors import Declined, KdnaError, NoRepository, Vanished
+from kdna.errors import Declined, NoRepository, Vanished
 from kdna.progress import Silent
 from kdna.repository.opening import Repository
 from kdna.seal.keys import AccessKey
-from kdna.snapshot.manifest import Client, decode_manifest
 
 
 @dataclass
@@ -48,7 +47,7 @@ def accept_state(caller: Caller, name: str, confirm: Callable[[Acceptance], bool
         for encrypted in (True, False):
             repository = _look(place, encrypted, key, found)
             if repository is not None:
-                suspicion = _suspicion(quiet, server, repository)
+                suspicion = look(quiet, server, repository)
                 suspicions.append((repository.id, suspicion))
                 found.missing |= {sid: describe(repository, sid) for sid in sorted(suspicion.missing)}
                 found.returned |= {sid: describe(repository, sid) for sid in sorted(suspicion.returned)}
@@ -76,15 +75,3 @@ def _look(place: Place, encrypted: bool, key: AccessKey | None, found: Acceptanc
     if known is not None and known != repository.id:
         found.places.append(name)
     return repository
-
-
-def _suspicion(caller: Caller, server: Server, repository: Repository) -> Suspicion:
-    watch = Watch(caller, server, repository)
-    sids = repository.snapshots()
-    clients: dict[str, Client] = {}
-    for record in repository.manifests(sids) if repository.seal.can_read else ():
-        try:
-            clients[record.sid] = decode_manifest(record.payload or b"").client
-        except KdnaError:
-            continue
-    return watch.suspicion(sids, clients)

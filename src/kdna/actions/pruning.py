@@ -12,6 +12,7 @@ from kdna.actions.caller import Caller
 from kdna.actions.catalog import local_server
 from kdna.actions.identity import installation, session_description
 from kdna.actions.sessions import fence_own_dead, repositories
+from kdna.actions.watching import refuse_if_hidden
 from kdna.clock import SYSTEM, Clock
 from kdna.config import durable
 from kdna.config.file import load
@@ -82,6 +83,8 @@ def prune_server(
     document = load(caller.home)
     server = document.choose_server(options.server, local_server(caller, document))
     with repositories(caller, server) as opened:
+        for repository in opened:
+            refuse_if_hidden(caller, server, repository)
         runs = [(repository, _run(caller, repository, limits, counts, options)) for repository in opened]
         plans = [(run, Part(repository.encrypted, run.plan())) for repository, run in runs]
         parts = [part for _, part in plans]
@@ -118,6 +121,7 @@ def prune_if_worthwhile(
             with repositories(caller, chosen) as opened:
                 for repository in opened:
                     if repository.encrypted == encrypted and repository.seal.can_read:
+                        refuse_if_hidden(caller, chosen, repository)
                         outcome = _quietly(caller, repository, counts or Counts())
                         times.next = now + (_DAY if outcome.pending else _WEEK)
                         return outcome

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from kdna.actions import remembering
@@ -15,7 +16,7 @@ from kdna.actions.caller import Caller
 from kdna.actions.identity import installation
 from kdna.clock import utc
 from kdna.config.records import Server
-from kdna.errors import KdnaError, RepositoryError, StorageError
+from kdna.errors import KdnaError, Refused, StorageError
 from kdna.repository.opening import Repository
 from kdna.snapshot.manifest import Client, decode_manifest
 
@@ -104,11 +105,34 @@ class Watch:
             )
 
 
+def look(caller: Caller, server: Server, repository: Repository) -> Suspicion:
+    """What is suspicious about a repository now, told to nobody. Raises `StorageError`."""
+    watch = Watch(caller, server, repository)
+    sids = repository.snapshots()
+    clients: dict[str, Client] = {}
+    for record in repository.manifests(sids) if repository.seal.can_read else ():
+        with suppress(KdnaError):
+            clients[record.sid] = decode_manifest(record.payload or b"").client
+    return watch.suspicion(sids, clients)
+
+
+def refuse_if_hidden(caller: Caller, server: Server, repository: Repository) -> None:
+    """Raise `Refused` when backups are missing that nobody deleted: a prune would take what only they need."""
+    missing = look(caller, server, repository).missing
+    if missing:
+        named = ", ".join(describe(repository, sid) for sid in sorted(missing)[:_MOST_NAMED])
+        raise Refused(
+            f"backups are missing on {server.alias} that nobody who holds a key has deleted ({len(missing):,}: {named}): a "
+            "prune would delete what they need",
+            f"Nothing was deleted. If you know why they are missing, say so with 'kdna server accept {server.alias}'.",
+        )
+
+
 def describe(repository: Repository, sid: str) -> str:
     """A backup in words: its name and time where its manifest is still to be had, here or on the server."""
     try:
         record = next(iter(repository.manifests([sid])))
         manifest = decode_manifest(record.payload or b"")
-    except (RepositoryError, KdnaError):
+    except KdnaError:
         return sid[:12]
     return f"{manifest.project}:{manifest.tag or sid[:12]} of {utc(manifest.began):%Y-%m-%d}"
