@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 from test_every_damage import KINDS, flipped
 from world import ALL, FIRST, SECRET, STRUCTURE, World, harmed, write
@@ -313,3 +314,63 @@ def test_of_a_pack_with_one_bad_frame_all_others_are_saved(
     assert mended.copied == 7
     assert world.restore_all(world.medium).lacking[sid] == lost
     assert name not in world.medium.objects
+
+
+def test_a_backup_that_is_finished_just_before_a_pack_goes_keeps_what_it_relied_on(world: World) -> None:
+    """It ran when the pack was condemned, and ends between the copying and the look at who is still running."""
+    medium = world.medium
+    second = list(world.contents)[1]
+    world.open(medium).forget(second)
+    for kind in ("packs data", "packs tree"):
+        name = world.objects(kind)[1]
+        medium.damage(name, flipped(medium.objects[name], len(medium.objects[name]) * 8 - 3))  # padding
+    token = layout.session(new_id())
+    MemoryStorage(medium).create(token, [b"of a backup that runs"])
+    copied: list[str] = []
+
+    def act(verb: str, name: str) -> None:
+        if verb == "remove" and name.startswith(layout.SESSIONS):
+            copied.append(name)
+        if copied and verb == "list" and name == layout.SESSIONS and token in medium.objects:
+            medium.change(token, None)
+            medium.change(layout.snapshot(second), medium.objects[layout.forgotten(second)])
+            medium.change(layout.forgotten(second), None)
+
+    repository = world.open(medium)
+    repository.storage.before = act  # type: ignore[attr-defined]  # it is in memory
+    original, world.open = world.open, lambda *_: repository  # type: ignore[method-assign]  # for this repair only
+    try:
+        mended = world.repair(medium)
+    finally:
+        world.open = original  # type: ignore[method-assign]  # as it was
+    assert token not in medium.objects
+    assert mended.set_aside
+    assert mended.copied
+    assert world.restore_all(medium).whole
+
+
+def test_an_index_that_claims_what_is_lost_does_not_keep_it_from_being_stored(world: World) -> None:
+    """It says of a pack that is there that it holds what only the lost one held; the source has it."""
+    repository = world.open(world.medium)
+    first, second = world.objects("packs data")
+    lost = open_tables(world, second)
+    segments = world.objects("index")
+    tables = {
+        layout.pack(table.name): table
+        for segment in segments
+        for table in open_segment(repository.seal, world.medium.objects[segment], segment)
+    }
+    frame = tables[first].frames[0]
+    ids = b"".join(lost) + frame.ids[32 * len(lost) :]
+    lie = msgspec.structs.replace(tables[first], frames=[msgspec.structs.replace(frame, ids=ids)])
+    medium = world.medium.copy()
+    for name in (*segments, second):
+        del medium.objects[name]
+    name = layout.index(new_id())
+    rest = [table for pack, table in tables.items() if pack not in (first, second)]
+    MemoryStorage(medium).create(name, [seal_segment(repository.seal, [lie, *rest], name)])
+    assert world.verify(medium).harm
+    for _ in range(2):  # the first finds out about the index, and what it hid
+        world.repair(medium)
+    assert world.damaged(medium) == []
+    assert world.restore_all(medium).whole

@@ -97,6 +97,7 @@ class Check:
         elif depth.portion is not None:
             self._read_portion(depth, memory)
         self._read(sorted(set(also) & self.reader.packs.keys() - self.checked.keys()), memory, None)
+        self._suspect_claims()
         if report.damaged or self.checked or self.liars or self.suspects:
             report = self.structure(depth)
         report.findings += list(self._pack_findings())
@@ -280,11 +281,22 @@ class Check:
         said = self.survey.named.get(name)
         if said is None:
             return None
+        return next((table for table in self._segment(said[1]) if table.name == name), None)
+
+    def _segment(self, name: str) -> list[PackTable]:
+        """The packs of a segment; none when it cannot be read any more."""
         try:
-            tables = open_segment(self._repository.seal, read_object(self._repository.storage, said[1]), said[1])
+            return open_segment(self._repository.seal, read_object(self._repository.storage, name), name)
         except (Damaged, WrongKey, NewerFormat, Missing):
-            return None
-        return next((table for table in tables if table.name == name), None)
+            return []
+
+    def _suspect_claims(self) -> None:
+        """Doubt whatever the index says to be in a pack that does not say so itself."""
+        for segment in self.survey.segments if self.liars else ():
+            for table in self._segment(segment):
+                if own := self.liars.get(table.name):
+                    why = f"the index says that pack {table.name.hex()[:12]} holds it, and it does not"
+                    self.suspects.update(dict.fromkeys(set(table.blobs()).difference(own.blobs()), why))
 
     def _take(self, checked: Checked | None, memory: Memory) -> None:
         """Take note of what a pack turned out to be."""
