@@ -122,8 +122,8 @@ def refuse_if_hidden(caller: Caller, server: Server, repository: Repository) -> 
     if missing:
         named = ", ".join(describe(repository, sid) for sid in sorted(missing)[:_MOST_NAMED])
         raise Refused(
-            f"backups are missing on {server.alias} that nobody who holds a key has deleted ({len(missing):,}: {named}), "
-            "and a prune would delete what they need",
+            f"backups are missing on {server.alias} that nobody who holds a key has deleted ({len(missing):,}: "
+            f"{named}), and a prune would delete what they need",
             f"Nothing was deleted. If you know why they are missing, say so with 'kdna server accept {server.alias}'.",
         )
 
