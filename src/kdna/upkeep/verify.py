@@ -153,7 +153,9 @@ class Check:
             packs = "a pack" if len(needed) == 1 else f"{len(needed)} packs"
             report.add([Finding(layout.INDEX, Sort.MISSING, f"{packs} with what backups need is in no segment")])
         elif self.survey.orphans:
-            report.notes.append(f"{len(self.survey.orphans)} packs of interrupted backups are in no index yet")
+            count = len(self.survey.orphans)
+            some = "a pack of an interrupted backup is" if count == 1 else f"{count} packs of interrupted backups are"
+            report.notes.append(f"{some} in no index yet")
         for trouble in troubles:
             if trouble.blob is not None:
                 self.suspects.setdefault(trouble.blob, str(trouble.error))
