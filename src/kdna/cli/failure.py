@@ -10,7 +10,7 @@ import click
 from kdna.cli.options import Settings
 from kdna.cli.output import as_json, tell
 from kdna.cli.text import visible
-from kdna.errors import Interrupted, KdnaError
+from kdna.errors import Interrupted, KdnaError, Unsupported
 
 USAGE = 2
 
@@ -45,6 +45,9 @@ def explain(error: BaseException) -> tuple[str, str, str, int]:
     if isinstance(error, KeyboardInterrupt | click.Abort):
         interrupted = Interrupted("interrupted")
         return "Interrupted", str(interrupted), interrupted.hint, interrupted.exit_code
+    if isinstance(error, MemoryError):
+        short = Unsupported("there is not enough memory", "Close other programs, or allow KDNA more, and run it again.")
+        return type(short).__name__, str(short), short.hint, short.exit_code
     # What an unknown error says might hold anything, a secret too: only its kind and place are shown.
     frames = traceback.extract_tb(error.__traceback__)
     place = f" in {frames[-1].name}, line {frames[-1].lineno} of {_module(frames[-1].filename)}" if frames else ""
