@@ -181,14 +181,15 @@ def test_a_server_whose_clock_jumps_years_loses_nothing_by_a_prune(medium, tmp_p
     kept = back_up(one, range(4, 12), "b")
     one.forget(gone)
     expected = {kept: set(range(4, 12))}
+    medium.now += MONTH
     with one.session(one.reader(), {"host": "h"}) as session:
         medium.now += years * YEAR
-        root = fill(session, {0, 1, 2, 40})
+        root = fill(session, {0, 1, 2, 40, 41, 42, 43, 44, 45, 46})
         outcome = prune(client(medium, tmp_path / "pruner"), TIGHT)
         assert not outcome.packs, "deleted although a session runs that may rely on it"
         medium.now -= 2 * years * YEAR
         prune(client(medium, tmp_path / "pruner"), TIGHT)
-        expected[session.commit(lambda sent: manifest_of(root), None)] = {0, 1, 2, 40}
+        expected[session.commit(lambda sent: manifest_of(root), None)] = {0, 1, 2, *range(40, 47)}
     check(medium, tmp_path, expected)
     prune(client(medium, tmp_path / "pruner"), TIGHT)
     check(medium, tmp_path, expected)
