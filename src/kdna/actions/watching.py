@@ -55,7 +55,8 @@ class Watch:
         if suspicion.returned:
             self._caller.sink.warning(self._server.alias, self._returned(suspicion.returned))
         self._tell_of_twins(clients)
-        remembering.remember(self._caller.home, self._repository.id, sids, deleted)
+        if deleted or not self._known.backups.issuperset(sids) or not self._known.accepted.isdisjoint(sids):
+            remembering.remember(self._caller.home, self._repository.id, sids, deleted)
 
     def suspicion(self, sids: Collection[str], clients: Mapping[str, Client]) -> Suspicion:
         """The same as `saw` finds, told to nobody. Raises `StorageError`."""
