@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from kdna.errors import Damaged, Missing, Refused, RepositoryError
+from kdna.errors import Damaged, Full, Missing, Refused, RepositoryError
 from kdna.progress import Counts
 from kdna.repository import layout
 from kdna.repository.condemned import Condemnation, Waits, condemn, read_condemned
@@ -286,10 +286,24 @@ class Prune:
             self._reach.include(sids)
 
     def _rescue(self, ready: set[bytes]) -> dict[bytes, frozenset[bytes]]:
-        """P6: the packs that may go, and which others must stay for each of them."""
+        """P6: the packs that may go, and which others must stay for each of them.
+
+        Where there is no room for copies, packs that need none go all the same, which makes room for the next prune.
+        """
         needed, rests = self._sift(ready)
-        if not needed:
-            return rests
+        if needed:
+            try:
+                rests.update(self._copy(needed))
+            except Full as error:
+                if not rests:
+                    raise
+                problems = {layout.pack(name): f"what is needed of it could not be copied: {error}" for name in needed}
+                self._outcome.problems.update(problems)
+        return rests
+
+    def _copy(self, needed: dict[bytes, int]) -> dict[bytes, frozenset[bytes]]:
+        """Copy what is needed out of packs; those with which that went well, and the packs it is in now."""
+        rests: dict[bytes, frozenset[bytes]] = {}
         budget = None if self._limits.repack is None else self._limits.repack.of(sum(self._reader.packs.values()))
         with self._repository.session(self._reader, self._description) as session:
             rescue = Rescue(self._reader, session, self._reach.marks, self._counts, budget)
@@ -302,7 +316,7 @@ class Prune:
             self._storage.sync()
             made = rescue.made()
             self._outcome.copied = rescue.copied
-        return {name: others | made if name in needed else others for name, others in rests.items()}
+        return {name: others | made for name, others in rests.items()}
 
     def _sift(self, ready: set[bytes]) -> tuple[dict[bytes, int], dict[bytes, frozenset[bytes]]]:
         """Divide packs, by what they say themselves, into those with something that is needed and those without."""
