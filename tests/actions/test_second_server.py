@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from kdna.actions.auto_backups import Wish, create_auto_backup
+from kdna.actions.auto_backups import Wish, create_auto_backup, update_auto_backup
 from kdna.actions.auto_journal import Journal
 from kdna.actions.auto_running import run_now
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import Backup, Wanted, list_backups
 from kdna.actions.saving import SaveRequest, add_backup
 from kdna.actions.servers import NewServer, add_server
-from kdna.config.file import edit
+from kdna.config.file import edit, load
 from kdna.config.home import Home
+from kdna.errors import UsageError
 from kdna.progress import Counts, Silent
 
 
@@ -31,10 +32,8 @@ def caller(tmp_path: Path) -> Caller:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "letter").write_text("dear reader\n")
     path, keep = str(tmp_path / "docs"), {"keep_last": "2"}
-    wish = Wish(name="docs", tag="auto", path=path, start="2020-01-01", scheduled=False, keep=keep)
-    made = create_auto_backup(caller, "B1", "near", wish, check=False).backup
-    with edit(caller.home) as document:
-        document.update_auto_backup(replace(made, settings={**made.settings, "copy_to": "far"}))
+    wish = Wish(name="docs", tag="auto", path=path, start="2020-01-01", scheduled=False, keep=keep, copy_to="far")
+    create_auto_backup(caller, "B1", "near", wish, check=False)
     return caller
 
 
@@ -83,3 +82,14 @@ def test_a_second_server_that_cannot_be_is_told_of(caller: Caller, name: str) ->
     assert outcome.run is not None
     assert outcome.run.result == "incomplete"
     assert any("second server" in line for line in outcome.run.log)
+
+
+def test_the_second_server_is_another_one_and_may_be_given_up(caller: Caller) -> None:
+    far = load(caller.home).find_server("far").id
+    assert load(caller.home).find_auto_backup("B1").settings["copy_to"] == far
+    for name in ("near", "nowhere"):
+        with pytest.raises(UsageError):
+            update_auto_backup(caller, "B1", Wish(copy_to=name))
+    assert load(caller.home).find_auto_backup("B1").settings["copy_to"] == far
+    assert "copy_to" not in update_auto_backup(caller, "B1", Wish(copy_to="")).backup.settings
+    assert load(caller.home).find_auto_backup("B1").settings == {"keep_last": "2"}

@@ -12,8 +12,10 @@ from kdna.actions.auto_journal import Journal
 from kdna.actions.auto_outlook import Outlook, has_run, outlook, project_of, tag_of, timing_of
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import local_server
+from kdna.actions.copying import COPY_TO
 from kdna.actions.naming import check_project, check_tag
 from kdna.actions.saving import LOCAL_WARNING
+from kdna.config.document import Document
 from kdna.config.file import load
 from kdna.config.records import AutoBackup, Server
 from kdna.config.values import parse_timestamp, show
@@ -30,7 +32,8 @@ class Wish:
 
     `schedule` is a word, and `custom` the expression that goes with custom: one string, or the five fields. `retag` is
     the tag as it is and the new one. `keep` are settings of a policy; `keep_all` takes the policy away.
-    `scheduled`: whether the system's scheduler gets an entry.
+    `copy_to` is a second server by id or alias, and "" is none. `scheduled`: whether the system's scheduler gets an
+    entry.
     """
 
     name: str | None = None
@@ -43,6 +46,7 @@ class Wish:
     project: str | None = None
     keep: Mapping[str, str] = field(default_factory=dict)
     keep_all: bool = False
+    copy_to: str | None = None
     scheduled: bool | None = None
 
 
@@ -64,12 +68,16 @@ def create_auto_backup(caller: Caller, id_: str | None, server: str | None, wish
     document = load(caller.home)
     chosen = document.choose_server(server, local_server(caller, document))
     backup = _new(document.next_auto_backup_id() if id_ is None else id_, chosen, wish)
+    second = _second(caller, document, chosen.id, wish)
+    if second is not None:
+        backup = replace(backup, settings={**backup.settings, COPY_TO: second.id})
     document.add_auto_backup(backup)  # in memory: an id that is taken is said before any connection is tried
     scheduler = choose() if backup.scheduled else None
     if chosen.path == str(caller.home.repository):
         caller.sink.notice(LOCAL_WARNING.format(folder=chosen.path))
-    if check:
-        check_alone(caller, chosen, has_session=scheduler is not None and scheduler.name == "systemd")
+    for place in (chosen, second) if check else ():
+        if place is not None:
+            check_alone(caller, place, has_session=scheduler is not None and scheduler.name == "systemd")
     with both(caller) as (document, enter):
         if id_ is None:
             backup = replace(backup, id=document.next_auto_backup_id())
@@ -84,11 +92,15 @@ def update_auto_backup(caller: Caller, id_: str, wish: Wish) -> Settled:
     if wish == Wish():
         raise UsageError(
             "nothing to change was given",
-            "Name at least one of SCHEDULE, -n, -t, -d, -p, --project, --keep-…, --schedule.",
+            "Name at least one of SCHEDULE, -n, -t, -d, -p, --project, --keep-…, --copy-to, --schedule.",
         )
     with both(caller) as (document, enter):
         old = document.find_auto_backup(id_)
         new = _altered(old, wish)
+        if wish.copy_to is not None:
+            second = _second(caller, document, old.id_server, wish)
+            others = {key: value for key, value in new.settings.items() if key != COPY_TO}
+            new = replace(new, settings=others if second is None else {**others, COPY_TO: second.id})
         document.update_auto_backup(new)
         scheduler = enter(old, new)
     return _settled(caller, new, scheduler)
@@ -155,6 +167,16 @@ def _altered(old: AutoBackup, wish: Wish) -> AutoBackup:
         new = replace(new, since=_now())  # nothing is owed for what this schedule would have done earlier
     _check(new)
     return new
+
+
+def _second(caller: Caller, document: Document, first: str, wish: Wish) -> Server | None:
+    """The server that every run copies to, if any. Raises `UsageError` for the one that is copied from."""
+    if not wish.copy_to:
+        return None
+    second = document.choose_server(wish.copy_to, local_server(caller, document))
+    if second.id == first:
+        raise UsageError(f"{second.alias} has these backups already", "Name another server with --copy-to.")
+    return second
 
 
 def _check(backup: AutoBackup) -> None:

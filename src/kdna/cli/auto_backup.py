@@ -51,6 +51,9 @@ def group() -> None:
 @click.option("--project", metavar="PROJECT", help="The project its backups belong to; NAME if left out.")
 @options.retention
 @click.option(
+    "--copy-to", metavar="ALIAS", help="A second server, to which every run copies.", shell_complete=options.servers
+)
+@click.option(
     "--no-schedule", is_flag=True, help="Leave the system's scheduler alone: something else calls 'run --due'."
 )
 @click.option("--no-check", is_flag=True, help="Do not try whether it works with nobody there.")
@@ -108,6 +111,10 @@ def _refuse_server(context: click.Context, parameter: click.Parameter, value: st
 @click.option("-p", "--path", metavar="PATH", help="Another file or folder to back up.", shell_complete=options.files)
 @click.option("--project", metavar="PROJECT", help="Another project for new backups.")
 @options.retention
+@click.option(
+    "--copy-to", metavar="ALIAS", help="A second server, to which every run copies; '' for none any more.",
+    shell_complete=options.servers,
+)  # fmt: skip
 @click.option("--keep-all", is_flag=True, help="Delete none of its backups any more: no other --keep option holds.")
 @click.option(
     "--schedule/--no-schedule",
