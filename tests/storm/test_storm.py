@@ -18,11 +18,11 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals, proxie
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 64 MB where we may make one, else a folder."""
+    """A disk of 256 MB where we may make one, else a folder."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = os.getuid() == 0 and not subprocess.call(
-        ["mount", "-t", "tmpfs", "-o", "size=64m", "none", str(disk)], stderr=subprocess.DEVNULL
+        ["mount", "-t", "tmpfs", "-o", "size=256m", "none", str(disk)], stderr=subprocess.DEVNULL
     )
     yield disk
     if mounted:
@@ -36,6 +36,7 @@ def rage(server: Server, folder: Path, disk: Path, seconds: float) -> None:
     for what, count in sorted(storm.counts.items()):
         print(f"{count:6} {what}")
     failed = storm.settle()
+    print(*(text for words in failed for text in words), sep="\n")
     print(f"{len(storm.acknowledged)} backups are to come back")
     lost = storm.lost()
     assert not lost, (len(lost), storm.problems)

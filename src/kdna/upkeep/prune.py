@@ -226,15 +226,29 @@ class Prune:
         end_settled(self._storage)
         if doomed:
             new = [name for name, use in doomed.items() if not use.condemned]
-            records = [*plan.records, *condemn(self._storage, self._repository.seal, new)]
+            records = [*plan.records, *self._condemn(new)]
             ready, holding = self._waited_for(records)
             gone = self._delete(records, ready & doomed.keys())
             self._count(doomed, gone, holding)
         self._tidy_up()
         self._counts.phase = "finishing"
-        found = find_leftovers(self._repository, self._waits)
-        self._outcome.leftovers = remove_leftovers(self._repository, self._waits, found)
+        self._clear_leftovers()
         return self._outcome
+
+    def _condemn(self, names: list[bytes]) -> list[Condemnation]:
+        """P3. On a full disk leftovers go first, which need no record: that makes room for one."""
+        try:
+            return condemn(self._storage, self._repository.seal, names)
+        except Full:
+            if not self._clear_leftovers():
+                raise
+            return condemn(self._storage, self._repository.seal, names)
+
+    def _clear_leftovers(self) -> int:
+        found = find_leftovers(self._repository, self._waits)
+        removed = remove_leftovers(self._repository, self._waits, found)
+        self._outcome.leftovers += removed
+        return removed
 
     def _count(self, doomed: dict[bytes, PackUse], gone: set[bytes], holding: dict[str, int]) -> None:
         """Tell what was deleted, what has to wait, and for whom."""
