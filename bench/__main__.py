@@ -35,7 +35,7 @@ def options() -> argparse.Namespace:
     add("--targets", default="local,sftp", help="local folder, real sshd on loopback, or both (default)")
     add("--out", type=Path, default=Path("bench/results"), help="where the results go (default: bench/results)")
     add("--name", default="latest", help="their file name, without ending (default: latest)")
-    add("--work", type=Path, default=cache, help=f"disk to measure on, some 10 GB (default: {cache})")
+    add("--work", type=Path, default=cache, help=f"disk to measure on, some 20 GB (default: {cache})")
     add("--kdna", default=kdna, help=f"how KDNA is started (default: {kdna})")
     add("--quick", action="store_true", help="a twentieth of the data, one run: does everything work?")
     add("--report", type=Path, metavar="JSON", help="measure nothing, draw table and picture again")

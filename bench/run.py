@@ -7,7 +7,6 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,9 +14,9 @@ from bench.data import Dataset
 from bench.measure import ToolFailedError, compare, measure, stored_bytes, warm
 from bench.tools import Place, Tool
 
-# ext4 does not give out an inode that was deleted less than a minute ago, and searching for others costs a restore that
-# follows a clean-up more than its own work. So restored trees stay until their round ends, and the next one waits.
-SETTLE_SECONDS = 65
+# ext4 does not give out an inode again until up to six minutes after it was deleted, and searching for others costs a
+# restore more than its own work. So everything stays until the end, or until the disk is full, and then a round waits.
+SETTLE_SECONDS = 370
 JOBS = ("first", "unchanged", "changed", "restore")
 Sample = dict[str, object]
 
@@ -38,32 +37,38 @@ class Cell:
         self.stored: dict[str, int] = {}
 
     def run(self, rounds: int, settle: bool) -> None:
+        used: list[Path] = []
         for number in range(rounds):
-            if settle:
-                time.sleep(SETTLE_SECONDS)
-            with contextlib.ExitStack() as cleaning:
-                places: dict[str, Place] = {}
-                self.stored = {}
-                for tool in list(self.tools):
-                    places[tool.name] = cleaning.enter_context(self._place(tool))
-                    self._attempt(tool, number, "set up", places[tool.name])
-                for turn, job in enumerate(self.jobs):
-                    if job == "changed":
-                        cleaning.enter_context(self.data.one_file_changed())
-                    for tool in _rotated(self.tools, number + turn):
-                        self._attempt(tool, number, job, places[tool.name])
+            before = shutil.disk_usage(self.folder).free
+            used.append(self.folder / f"{self.data.name}-{self.target}-{number}")
+            self._round(number, used[-1])
+            free = shutil.disk_usage(self.folder).free
+            if free < 1.5 * (before - free):
+                for folder in used:
+                    shutil.rmtree(folder)
+                used.clear()
+                time.sleep(SETTLE_SECONDS if settle else 0)
 
-    @contextlib.contextmanager
-    def _place(self, tool: Tool) -> Iterator[Place]:
-        folder = self.folder / tool.name
+    def _round(self, number: int, folder: Path) -> None:
+        """Every job once by every tool, all of them in `folder`."""
+        places: dict[str, Place] = {}
+        self.stored = {}
+        for tool in list(self.tools):
+            places[tool.name] = self._place(tool, folder / tool.name)
+            self._attempt(tool, number, "set up", places[tool.name])
+        with contextlib.ExitStack() as changes:
+            for turn, job in enumerate(self.jobs):
+                if job == "changed":
+                    changes.enter_context(self.data.one_file_changed())
+                for tool in _rotated(self.tools, number + turn):
+                    self._attempt(tool, number, job, places[tool.name])
+
+    def _place(self, tool: Tool, folder: Path) -> Place:
         ssh_folder = folder / "home" / ".ssh"
         ssh_folder.mkdir(parents=True, mode=0o700)
         if self.ssh_config:
             shutil.copy(self.ssh_config, ssh_folder / "config")
-        try:
-            yield Place(folder, self.data.path, self.ssh_config, secrets.token_hex(16))
-        finally:
-            shutil.rmtree(folder)
+        return Place(folder, self.data.path, self.ssh_config, secrets.token_hex(16))
 
     def _attempt(self, tool: Tool, number: int, job: str, place: Place) -> None:
         """Do one job; a tool that fails is named and leaves this cell, the others go on."""
