@@ -6,11 +6,9 @@ not fetched. A file takes its name when its last blob is written; one of which a
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -165,39 +163,10 @@ class Assembler:
         by_frame: dict[tuple[bytes, int], list[_Want]] = {}
         for want in wants:
             by_frame.setdefault((want.location.pack, want.location.number), []).append(want)
-        with ThreadPoolExecutor(1, "kdna-make") as pool:
-            for opened in fetch(self._reader, (want.location for want in wants)):
-                here = by_frame[opened.location.pack, opened.location.number]
-                if opened.problem is None:
-                    self._make_whole(here, opened, pool)
-                for want in here:
-                    if want.file.wanted and not want.file.failed:
-                        self._write(want, opened)
-
-    def _make_whole(self, wants: list[_Want], opened: Opened, pool: ThreadPoolExecutor) -> None:
-        """Make the files that are all in one blob, two at a time, for the system takes its time to make a file.
-
-        They want nothing any more then. Whatever goes wrong with one is for `_write` to meet again, and to tell.
-        """
-        whole = [want for want in wants if want.file.wanted == 1 and want.file.counted and not want.file.begun]
-        half = len(whole) // 2
-        others = pool.submit(self._make, whole[:half], opened)
-        for want, losses in [*self._make(whole[half:], opened), *others.result()]:
-            want.file.wanted = 0
-            want.file.begun = True
-            self._counts.bytes += want.location.length
-            self._finished(want.file.path, losses)
-
-    def _make(self, wants: list[_Want], opened: Opened) -> list[tuple[_Want, list[Loss]]]:
-        """Make files of which each want is the whole content; those with which all went well, in both threads."""
-        made = []
-        for want in wants:
-            file = want.file
-            with contextlib.suppress(OSError, Damaged, TargetError):
-                data = self._reader.cut(opened.raw, want.location, want.blob, tree=False)
-                piece = Piece(want.at, data, file.places, True, True, len(data) == file.node.size)
-                made.append((want, self._target.write(file.path, file.node, piece)))
-        return made
+        for opened in fetch(self._reader, (want.location for want in wants)):
+            for want in by_frame[opened.location.pack, opened.location.number]:
+                if not want.file.failed:
+                    self._write(want, opened)
 
     def _write(self, want: _Want, opened: Opened) -> None:
         """Put one blob into its file; a file of which one can't be had is left out."""

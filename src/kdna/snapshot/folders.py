@@ -16,19 +16,17 @@ Path: TypeAlias = tuple[bytes, ...]  # names from the root down; () is the root 
 class _Open:
     """A folder that is open, and how many are using it: each for as long as it is in the context."""
 
-    __slots__ = ("_lock", "folder", "users")
+    __slots__ = ("folder", "users")
 
-    def __init__(self, folder: disk.Folder, lock: threading.Lock) -> None:
+    def __init__(self, folder: disk.Folder) -> None:
         self.folder = folder
         self.users = 0
-        self._lock = lock
 
     def __enter__(self) -> disk.Folder:
         return self.folder
 
     def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self.users -= 1
+        self.users -= 1
 
 
 class Folders:
@@ -38,7 +36,7 @@ class Folders:
         self._root = root
         self._most = max(most, 2)  # a folder and the one it is being opened from
         self._lock = threading.Lock()
-        self._top = _Open(root, self._lock)
+        self._top = _Open(root)
         self._open: OrderedDict[Path, _Open] = OrderedDict()  # the one used last at the end
 
     def at(self, path: Path, create: bool = False) -> AbstractContextManager[disk.Folder]:
@@ -87,7 +85,7 @@ class Folders:
                     disk.close_folder(passed)
             passed = folder if depth <= first_kept else None
             if passed is None:
-                self._open[path[:depth]] = _Open(folder, self._lock)
+                self._open[path[:depth]] = _Open(folder)
                 self._shrink(path[:depth])
 
     def _shrink(self, spared: Path = ()) -> None:
