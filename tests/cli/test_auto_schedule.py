@@ -41,7 +41,7 @@ def entry(account: cron.Account) -> list[str]:
 @pytest.fixture
 def auto(crontab: cron.Account, nas: Path, docs: Path) -> list[str]:
     """The auto-backup B2, daily; the lines of its entry."""
-    outcome = done("auto-backup", "create", "-i", "B2", "-n", "papers", "-p", docs)
+    outcome = done("auto-backup", "create", "-i", "B2", "-n", "papers", "-p", docs, "-d", "2020-01-01")
     assert "called by crontab" in outcome.out
     return entry(crontab)
 

@@ -15,6 +15,8 @@ from kdna.errors import KeyFileError
 from kdna.seal.keyfile import TEXT_MAX, Key, ProtectedKey, parse, render
 
 _POSIX = os.name == "posix"  # elsewhere mode bits say nothing; a profile's folder is its user's alone
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTSUP, errno.EMLINK}
 
 
 def write_key(path: Path, key: Key | ProtectedKey) -> None:
@@ -28,23 +30,48 @@ def write_key(path: Path, key: Key | ProtectedKey) -> None:
 def write_private(path: Path, data: bytes) -> None:
     """Create a file that holds a secret, readable by its owner only, and see it onto the disk.
 
+    It has its name when it is whole, so that another command which reads it meanwhile finds all of it or nothing.
     Raises `KeyFileError` when there is something under that name already, or it cannot be written.
     """
+    new = _beside(path)
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+        _write_new(new, data)
+        _give_name(new, path)
+        _sync_folder(path.parent)
     except FileExistsError:
         raise taken(path) from None
     except OSError as error:
         raise _cannot("create", path, error) from error
+    finally:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    """What a file is called until it is whole."""
+    return path.with_name(f"{path.name}.{os.urandom(8).hex()}.new")
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    handle = os.open(path, _NEW_FILE, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _give_name(new: Path, path: Path) -> None:
+    """Name a file, if nothing has that name. Raises OSError."""
+    if not _POSIX:
+        os.rename(new, path)  # there it refuses a name that is taken
+        return
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        _sync_folder(path.parent)
+        os.link(new, path)
     except OSError as error:
-        path.unlink(missing_ok=True)  # ours, and not whole
-        raise _cannot("write", path, error) from error
+        if error.errno not in _NO_LINKS:
+            raise
+        os.close(os.open(path, _NEW_FILE, 0o600))  # a file system without hard links: the name is claimed first
+        os.replace(new, path)
 
 
 def replace_key(path: Path, key: Key | ProtectedKey, opens: Callable[[Key | ProtectedKey], bool]) -> None:
@@ -55,7 +82,7 @@ def replace_key(path: Path, key: Key | ProtectedKey, opens: Callable[[Key | Prot
     Raises `KeyFileError`, with the old file in place.
     """
     real = Path(os.path.realpath(path))
-    new = real.with_name(f"{real.name}.{os.urandom(8).hex()}.new")
+    new = _beside(real)
     leftover = re.compile(re.escape(real.name) + r"\.[0-9a-f]{16}\.new")
     try:
         before = real.stat()
@@ -64,8 +91,8 @@ def replace_key(path: Path, key: Key | ProtectedKey, opens: Callable[[Key | Prot
                 beside.unlink(missing_ok=True)
     except OSError as error:
         raise _cannot("replace", path, error) from error
-    write_key(new, key)
     try:
+        _write_new(new, render(key).encode("utf-8"))
         if not opens(read_key(new)):
             raise KeyFileError("what was written is not what is read back", "Check the disk; the old key is in place.")
         _take_over(new, before)
