@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +16,8 @@ from kdna.actions.servers import NewServer, add_server
 from kdna.config.home import Home
 from kdna.errors import Fenced, TagTaken
 from kdna.progress import Counts, Silent
+from kdna.repository import layout
+from kdna.storage.local import LocalStorage
 
 
 @pytest.fixture
@@ -87,45 +88,38 @@ def test_a_source_behind_a_symlink_is_its_content(caller: Caller, request_: Save
     assert result.source == str(tmp_path / "link")
 
 
-def fence(sessions: Path, times: int) -> threading.Thread:
-    """Another client that declares the next sessions dead as soon as it sees them."""
-    fenced = sessions.with_name("fenced")
-    fenced.mkdir(exist_ok=True)
+def fence(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Another client, which declares the next sessions dead at the last moment before they commit."""
+    promote, left = LocalStorage.promote, [*range(times)]
 
-    def watch() -> None:
-        done = 0
-        deadline = time.monotonic() + 30
-        while done < times and time.monotonic() < deadline:
-            for token in list(sessions.glob("*")):
-                try:
-                    token.rename(fenced / token.name)
-                    done += 1
-                except FileNotFoundError:
-                    continue
+    def overtaken(storage: LocalStorage, old: str, new: str) -> None:
+        if left and new.startswith(layout.SNAPSHOTS):
+            left.pop()
+            storage.rename(old, old.replace(layout.SESSIONS, layout.FENCED))
+        promote(storage, old, new)
 
-    thread = threading.Thread(target=watch)
-    thread.start()
-    return thread
+    monkeypatch.setattr(LocalStorage, "promote", overtaken)
 
 
-def test_a_backup_declared_dead_starts_again(caller: Caller, request_: SaveRequest, tmp_path: Path) -> None:
+def test_a_backup_declared_dead_starts_again(
+    caller: Caller, request_: SaveRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save(caller, request_)
-    sessions = tmp_path / "nas" / "kdna" / "encrypted" / "sessions"
-    watcher = fence(sessions, 2)
+    fence(monkeypatch, 2)
     result = save(caller, replace(request_, tag="u"))
-    watcher.join()
     assert isinstance(caller.sink, Silent)
     assert sum("declared this backup dead" in notice for notice in caller.sink.notices) == 2
     assert result.counts.files == 20
     assert len(list_backups(caller, Wanted()).backups) == 2
 
 
-def test_one_declared_dead_again_and_again_gives_up(caller: Caller, request_: SaveRequest, tmp_path: Path) -> None:
+def test_one_declared_dead_again_and_again_gives_up(
+    caller: Caller, request_: SaveRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save(caller, request_)
-    watcher = fence(tmp_path / "nas" / "kdna" / "encrypted" / "sessions", 5)
+    fence(monkeypatch, 5)
     with pytest.raises(Fenced):
         save(caller, replace(request_, tag="u"))
-    watcher.join()
     assert len(list_backups(caller, Wanted()).backups) == 1
 
 
