@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import stat
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -94,7 +95,7 @@ def test_the_test_proves_what_the_words_open_and_changes_nothing(
     text = run("encrypt", "recovery", "--test", stdin="\n".join(words))
     assert "the backups open" in text.out
     said = (text.out + text.err).split()  # some words of the list are everyday words, but not side by side as in a key
-    assert not set(zip(words, words[1:], strict=False)) & set(zip(said, said[1:], strict=False))
+    assert not set(pairwise(words)) & set(pairwise(said))
     assert tree(nas) == before
     assert not key.exists()
 
