@@ -30,9 +30,9 @@ from kdna.storage.base import Digests
 from kdna.upkeep.findings import Blob, Finding, Harm, Report, Sort
 from kdna.upkeep.losses import read_lost
 from kdna.upkeep.memory import Memory
-from kdna.upkeep.mirror import Fresh, ProvenPacks
 from kdna.upkeep.packs import Checked, check
 from kdna.upkeep.portion import Portion, choose
+from kdna.upkeep.proven import Fresh, ProvenPacks
 from kdna.upkeep.reachability import Reachability, Trouble, mirror_trees
 from kdna.upkeep.records import Records, read_records, spare_findings
 from kdna.upkeep.survey import Survey, index_findings, survey
