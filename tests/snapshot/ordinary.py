@@ -15,6 +15,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, BinaryIO
 
+from kdna.seal.kem import PrivateKey
+
 NOBODY = 65_534
 
 
@@ -53,6 +55,7 @@ def serve(modules: tuple[str, ...]) -> None:
     """Answer calls until there are no more."""
     for module in modules:
         importlib.import_module(module)
+    PrivateKey(bytes(32))  # the library imports some of its parts only when they are first used
     calls, answers = sys.stdin.buffer, sys.stdout.buffer
     os.setgroups([])
     os.setgid(NOBODY)
