@@ -11,7 +11,7 @@ from kdna.cli import options
 from kdna.cli.auto_backup_text import made, run_as_dict
 from kdna.cli.failure import explain
 from kdna.cli.options import Command, Settings
-from kdna.cli.output import as_json, say_json, say_summary, tell
+from kdna.cli.output import say_json, say_summary, tell, tell_json
 from kdna.cli.text import visible
 from kdna.cli.work import work
 from kdna.progress import Counts
@@ -84,9 +84,7 @@ def _tell_failure(name: str, outcome: Outcome, settings: Settings) -> None:
     assert outcome.error is not None  # noqa: S101 - for the type checker: who calls has looked
     kind, message, hint, code = explain(outcome.error)
     if settings.json:
-        tell(
-            as_json({"type": "error", "error": kind, "message": f"{name}: {message}", "hint": hint, "exit_code": code})
-        )
+        tell_json({"type": "error", "error": kind, "message": f"{name}: {message}", "hint": hint, "exit_code": code})
     elif outcome.is_news or not settings.quiet:
         tell(f"Error: {name}: {visible(message)}")
         tell(f"Hint: {visible(hint)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import click
 
 from kdna.cli import options
 from kdna.cli.options import Command, Settings, accept_new_host_key
-from kdna.cli.output import say, say_json, say_table, tell
+from kdna.cli.output import columns_of, say, say_json, say_table, tell
 from kdna.cli.text import visible
 from kdna.cli.typed_words import typed_words
 from kdna.cli.work import work
@@ -56,8 +57,10 @@ def _print(settings: Settings) -> None:
     if settings.json:
         say_json({"words": words[:-1], "check_word": words[-1], "sheet": None})
         return
-    tell("These words are your key: whoever sees them can read your backups. A terminal's scrollback and a redirected")
-    tell("file keep them: clear them when you have written the words down. The 25th is the check word.")
+    tell(
+        "These words are your key: whoever sees them can read your backups. A terminal's scrollback and a redirected "
+        "file keep them: clear them when you have written the words down. The 25th is the check word."
+    )
     say("\n".join(_rows(words)))
     if not settings.quiet:
         tell("To see that what you wrote is right: kdna encrypt recovery --test")
@@ -93,7 +96,9 @@ def _test(settings: Settings, accept_new_host_key: bool) -> int:
 
 def _rows(words: Sequence[str]) -> list[str]:
     cells = [f"{number:2} {word}".ljust(_WIDTH) for number, word in enumerate(words, 1)]
-    return ["".join(cells[at : at + _COLUMNS]).rstrip() for at in range(0, len(cells), _COLUMNS)]
+    room = columns_of(sys.stdout)
+    columns = _COLUMNS if room is None else max(1, min(_COLUMNS, room // _WIDTH))
+    return ["".join(cells[at : at + columns]).rstrip() for at in range(0, len(cells), columns)]
 
 
 def _outcome(proof: Proof) -> str:

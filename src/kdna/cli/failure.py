@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from kdna.cli.options import Settings
-from kdna.cli.output import as_json, tell
+from kdna.cli.output import tell, tell_json
 from kdna.cli.text import visible
 from kdna.errors import Interrupted, KdnaError, Unsupported
 
@@ -25,7 +25,7 @@ def fail(error: BaseException, settings: Settings) -> int:
     name, message, hint, code = explain(error)
     if settings.json:
         kind: dict[str, Any] = {"type": "error", "error": name}
-        tell(as_json({**kind, "message": message, "hint": hint, "exit_code": code}))
+        tell_json({**kind, "message": message, "hint": hint, "exit_code": code})
         return code
     tell(f"Error: {visible(message)}")
     if hint:

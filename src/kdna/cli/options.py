@@ -78,6 +78,12 @@ class Group(click.Group):
             return command
         return super().get_command(ctx, name)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in --help: the whole first sentence of each, where click would cut it short."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, found.get_short_help_str(limit=10_000)) for name, found in commands if found])
+
     def _spelling(self, ctx: click.Context, name: str) -> str:
         """A name as `list_commands` has it, if it is one of those."""
         names = (known for known in self.list_commands(ctx) if known.replace("_", "-") == name.replace("_", "-"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
+import re
 import sys
 import textwrap
 import threading
@@ -22,23 +22,32 @@ from kdna.cli.text import visible
 from kdna.errors import KdnaError
 
 _out, _err = threading.Lock(), threading.Lock()  # two, so that a reader who is stuck keeps no error from being told
-_LONG = {"project", "tag", "source", "note", "address", "repository"}  # columns that are broken where room is short
+# Columns that are broken where room is short.
+_LONG = {"project", "tag", "name", "source", "note", "address", "repository", "keep", "outcome"}
+_LEAST = 12  # characters that such a column keeps; a table with less is no help
 _WIDE = 10_000  # columns of a table that no terminal limits
+_USUAL = 80  # columns of a terminal that does not say how many it has
+_QUOTED = re.compile(r"(?<!\S)\(?'[^']+'(?!\w)")  # a command in a message
 
 
 def say(text: str) -> None:
-    """A line of an answer, to stdout; `text` is safe to show."""
-    _write(sys.stdout, text)
+    """A line of an answer, to stdout, or several; `text` is safe to show."""
+    _write(sys.stdout, folded(text, sys.stdout))
 
 
 def tell(text: str) -> None:
-    """A line about the work, to stderr; `text` is safe to show."""
-    _write(sys.stderr, text)
+    """A line about the work, to stderr, or several; `text` is safe to show."""
+    _write(sys.stderr, folded(text, sys.stderr))
 
 
 def say_json(value: Mapping[str, Any]) -> None:
     """An object on a line of its own, to stdout."""
     _write(sys.stdout, as_json(value))
+
+
+def tell_json(value: Mapping[str, Any]) -> None:
+    """An object on a line of its own, to stderr."""
+    _write(sys.stderr, as_json(value))
 
 
 def as_json(value: Mapping[str, Any]) -> str:
@@ -49,26 +58,48 @@ def as_json(value: Mapping[str, Any]) -> str:
 def say_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[str] = ()) -> None:
     """A table to stdout, columns named in `right` flush right; on a pipe as wide as it needs to be, without colours.
 
-    On a terminal that is too narrow, what may be long is broken, and what is short stays whole.
+    On a terminal that is too narrow, what may be long is broken, and what is short stays whole; where that leaves too
+    little, each row is told as names and values.
     """
     # 60 ms to import, which --help and scripts that want JSON need not pay
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    terminal = on_terminal(sys.stdout)
+    shown = [[visible(cell) for cell in row] for row in rows]
+    natural = [max(cell_len(cell) for cell in cells) for cells in zip(columns, *shown, strict=True)]
+    width = columns_of(sys.stdout)
+    widths = _fitting(columns, natural, width or _WIDE)
+    if widths is None:
+        facts = ([(name, cell) for name, cell in zip(columns, row, strict=True) if cell] for row in shown)
+        _write(sys.stdout, "\n\n".join(_as_lines(row, sys.stdout) for row in facts))
+        return
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in columns:
+    for column, cells in zip(columns, widths, strict=True):
         flush = "right" if column in right else "left"
-        short = column not in _LONG
-        table.add_column(column, justify=flush, overflow="fold", no_wrap=short)  # type: ignore[arg-type]  # two literals
-    for row in rows:
-        table.add_row(*(Text(visible(cell)) for cell in row))
+        table.add_column(column, justify=flush, overflow="fold", width=cells)  # type: ignore[arg-type]  # two literals
+    for row in shown:
+        table.add_row(*map(Text, row))
     drawn = io.StringIO()
-    width = None if terminal else _WIDE
-    console = Console(file=drawn, force_terminal=terminal, width=width, highlight=False, legacy_windows=False)
+    console = Console(
+        file=drawn, force_terminal=width is not None, width=width or _WIDE, highlight=False, legacy_windows=False
+    )
     console.print(table)
-    say("\n".join(line.rstrip() for line in drawn.getvalue().splitlines()))
+    _write(sys.stdout, "\n".join(line.rstrip() for line in drawn.getvalue().splitlines()))
+
+
+def _fitting(columns: Sequence[str], natural: Sequence[int], room: int) -> list[int] | None:
+    """Widths of a table's columns, the widest of those that may be broken made narrower; None if there is no room."""
+    room -= 2 * (len(columns) - 1)
+    least = [min(width, _LEAST) if name in _LONG else width for name, width in zip(columns, natural, strict=True)]
+    if sum(least) > room:
+        return None
+    widths = list(natural)
+    while sum(widths) > room:
+        widest = max((at for at, width in enumerate(widths) if width > least[at]), key=widths.__getitem__)
+        widths[widest] -= 1
+    return widths
 
 
 def say_summary(head: str, *details: str) -> None:
@@ -81,9 +112,17 @@ def say_summary(head: str, *details: str) -> None:
 
 def say_facts(facts: Iterable[tuple[str, str]]) -> None:
     """Names and values to stdout, one pair a line."""
-    rows = list(facts)
-    width = max((len(name) for name, _ in rows), default=0)
-    say("\n".join(f"{name:<{width}}  {visible(value)}".rstrip() for name, value in rows))
+    _write(sys.stdout, _as_lines([(name, visible(value)) for name, value in facts], sys.stdout))
+
+
+def _as_lines(facts: Sequence[tuple[str, str]], stream: TextIO) -> str:
+    """Names and values that are safe to show, the values below each other, also those that go on in a second line."""
+    width = max((len(name) for name, _ in facts), default=0) + 2
+    lines = []
+    for name, value in facts:
+        line = f"{name:<{width}}{value}".rstrip()
+        lines.append(folded(line, stream, hang=width) if " " in value else line)  # what is one piece stays in its line
+    return "\n".join(lines)
 
 
 def on_terminal(stream: TextIO | None) -> bool:
@@ -94,12 +133,35 @@ def on_terminal(stream: TextIO | None) -> bool:
         return False
 
 
-def wrapped(text: str) -> str:
-    """Prose for stderr: broken between words on a terminal, one line on a pipe."""
-    if not on_terminal(sys.stderr):
+def columns_of(stream: TextIO | None) -> int | None:
+    """How many characters fit into a line of a terminal; None where the stream is none, and any number does."""
+    if not on_terminal(stream) or stream is None:
+        return None
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _USUAL  # some terminals know nothing of their size
+    except (OSError, ValueError):
+        return _USUAL
+
+
+def folded(text: str, stream: TextIO | None, hang: int | None = None) -> str:
+    """Lines as they are on a pipe; on a terminal those too long for it are broken between words.
+
+    What goes on in a second line is indented by `hang`, else as the first. A quoted command stays in one piece, so that
+    it can be copied.
+    """
+    width = columns_of(stream)
+    if width is None:
         return text
-    width = shutil.get_terminal_size().columns
-    return textwrap.fill(text, max(width - 1, 40), break_long_words=False, break_on_hyphens=False)
+    return "\n".join(line if len(line) < width else _broken(line, width, hang) for line in text.split("\n"))
+
+
+def _broken(line: str, width: int, hang: int | None) -> str:
+    indent = " " * (len(line) - len(line.lstrip()) if hang is None else hang)
+    kept = _QUOTED.sub(lambda found: found[0].replace(" ", "\0"), line)
+    filled = textwrap.fill(
+        kept, max(width - 1, 20), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return filled.replace("\0", " ")
 
 
 def _write(stream: TextIO | None, text: str) -> None:

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from kdna.cli.options import Settings
-from kdna.cli.output import on_terminal, say_json, tell, wrapped
+from kdna.cli.output import folded, on_terminal, say_json, tell
 from kdna.cli.text import duration, plural, size, visible
 from kdna.clock import SYSTEM
 from kdna.progress import Counts
@@ -42,7 +42,7 @@ class Report:
 
     def notice(self, message: str) -> None:
         """Something to know once."""
-        self._line(wrapped(f"Note: {visible(message)}"))
+        self._line(f"Note: {visible(message)}")
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -128,7 +128,7 @@ class LiveReport(Report):
 
     def _line(self, text: str) -> None:
         with self._turn:
-            self._console.print(text, markup=False)
+            self._console.print(folded(text, sys.stderr), markup=False)
 
     def _redraw(self) -> None:
         while not self._ended.wait(_PAUSE):
