@@ -11,6 +11,7 @@ from kdna.actions.catalog import Backup, Listing, Wanted, list_backups, meant
 from kdna.actions.naming import check_project, check_tag, find, parse_reference
 from kdna.config.values import show
 from kdna.errors import Ambiguous, NoSuchBackup, TagTaken, UsageError
+from kdna.repository import layout
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,8 @@ def renamed(backup: Backup, project: str, old: str, new: str) -> Backup:
 
 def _claim(backup: Backup, project: str, tag: str) -> Backup:
     """Give a backup a tag, durably, unless it has it; the backup with it. Raises `TagTaken`."""
-    if (project, tag) in backup.names:
+    if (project, tag) in backup.names:  # perhaps since a moment ago, by a command that was killed
+        backup.repository.storage.sync([layout.TAGS])
         return backup
     try:
         backup.repository.tags.claim(project, tag, backup.sid)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from kdna.errors import Held, Missing, NoSuchBackup, RepositoryError
+from kdna.errors import Held, Missing, NoSuchBackup, RepositoryError, StorageError
 from kdna.repository import layout
 from kdna.repository.decoding import decode
 from kdna.repository.eraser import Eraser
@@ -72,9 +72,15 @@ class Holds:
             raise no_such_backup(sid) from None
 
     def release(self, sid: str) -> list[Hold]:
-        """Take away every hold on a backup; what they said."""
+        """Take away every hold on a backup, durably, also where a release that was killed did it; what they said.
+
+        Raises `StorageError` when one is there afterwards: a restarted server brought it back, or somebody has put it.
+        """
         holds = [Hold(name, self._description(name)) for name in self.all().get(sid, [])]
         Eraser(self._storage).remove(hold.name for hold in holds)
+        self._storage.sync([layout.HOLDS])
+        if sid in self.all():
+            raise StorageError(f"the backup {sid[:12]} is held again since a moment ago", "Release it once more.")
         return holds
 
     def _description(self, name: str) -> dict[str, str | int]:
@@ -117,9 +123,17 @@ def forget(
             kept[sid] = no_such_backup(sid)
     if moved:
         storage.sync()
+        _refuse_returned(storage, moved)
         late = holds.all()
         kept |= {sid: _held(sid) for sid in moved if sid in late}
     return kept
+
+
+def _refuse_returned(storage: Storage, sids: list[str]) -> None:
+    """Raise `StorageError` when a backup that was just deleted is there: a power cut may undo half of a rename."""
+    there = {layout.snapshot_of(entry.name) for entry in storage.list(layout.SNAPSHOTS)}
+    if there.intersection(sids):
+        raise StorageError("the server was restarted while backups were deleted", "Run the command again.")
 
 
 def no_such_backup(sid: str) -> NoSuchBackup:
