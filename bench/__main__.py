@@ -5,53 +5,60 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
-import json
 import os
 import shlex
 import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bench import report
-from bench.data import make
+from bench.data import RECIPES, make
 from bench.measure import machine
-from bench.run import Cell
-from bench.server import sshd
+from bench.peers import folder_of_peers
+from bench.run import Cell, Setting
+from bench.server import far, sshd
 from bench.tools import every_tool
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kdna-bench"
+DATA = "; ".join(f"{name}: {recipe.what}" for name, recipe in RECIPES.items())
 
 
 def options() -> argparse.Namespace:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kdna-bench"
     kdna = shutil.which("kdna") or f"{sys.executable} -m kdna"
-    names = ",".join(tool.name for tool in every_tool(["kdna"]))
-    parser = argparse.ArgumentParser("python -m bench", description=__doc__)
+    names = ",".join(tool.name for tool in every_tool(["kdna"], CACHE))
+    parser = argparse.ArgumentParser("python -m bench", description=__doc__, epilog=f"Data sets. {DATA}.")
     add = parser.add_argument
     add("--runs", type=int, default=5, help="rounds; the table shows medians (default: 5)")
-    add("--data", default="source,small,large", help="of source, small, large, large4, sparse; or paths of folders")
-    add("--tools", default=names, help=f"default: {names}, as far as they are installed")
+    add("--data", default="source,small,large", help="names of data sets, or paths of folders (default: %(default)s)")
+    add("--scale", type=float, default=1.0, help="make the data sets smaller or larger: 0.1 is a tenth (default: 1)")
+    add("--tools", default=names, help=f"default: {names}, as far as they are there")
     add("--targets", default="local,sftp", help="local folder, real sshd on loopback, or both (default)")
+    add("--latency", default="0", help="SFTP as if the server were so many ms away and back: 0,20,100 (default: 0)")
+    add("--cache", default="warm", help="what is read was read before, or not: warm, cold, or both (default: warm)")
+    add("--backups", type=int, default=1000, help="how many the data set `history` gets (default: 1000)")
     add("--out", type=Path, default=Path("bench/results"), help="where the results go (default: bench/results)")
     add("--name", default="latest", help="their file name, without ending (default: latest)")
-    add("--work", type=Path, default=cache, help=f"disk to measure on, some 20 GB (default: {cache})")
+    add("--work", type=Path, default=CACHE, help=f"disk to measure on (default: {CACHE})")
     add("--kdna", default=kdna, help=f"how KDNA is started (default: {kdna})")
-    add("--quick", action="store_true", help="a twentieth of the data, one run: does everything work?")
-    add("--report", type=Path, metavar="JSON", help="measure nothing, draw table and picture again")
+    add("--peers", type=Path, default=folder_of_peers(), help="where bench.peers built them (default: %(default)s)")
+    add("--report", type=Path, nargs="+", metavar="JSON", help="measure nothing: one summary of what was measured")
     return parser.parse_args()
 
 
 def run(chosen: argparse.Namespace) -> dict[str, Any]:
     """Measure cell by cell; what is done is on disk after each, whatever becomes of the rest."""
-    work = chosen.work.resolve()
-    wanted, targets = chosen.tools.split(","), chosen.targets.split(",")
-    known = [tool for tool in every_tool(shlex.split(chosen.kdna)) if tool.name in wanted]
+    work, wanted = chosen.work.resolve(), chosen.tools.split(",")
+    known = [tool for tool in every_tool(shlex.split(chosen.kdna), chosen.peers) if tool.name in wanted]
     tools = [tool for tool in known if not tool.missing()]
-    rounds = 1 if chosen.quick else chosen.runs
+    work.mkdir(parents=True, exist_ok=True)
     result: dict[str, Any] = {
         "machine": machine(work),
-        "rounds": rounds,
+        "rounds": chosen.runs,
         "tools": {tool.name: tool.facts() for tool in tools},
         "not_installed": [tool.name for tool in known if tool.missing()],
         "data": {},
@@ -59,27 +66,52 @@ def run(chosen: argparse.Namespace) -> dict[str, Any]:
         "failures": [],
     }
     with contextlib.ExitStack() as stack:
-        work.mkdir(parents=True, exist_ok=True)
         run_folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="run-", dir=work)))
-        ssh_config = stack.enter_context(sshd(run_folder / "sshd")) if "sftp" in targets else None
-        for name, target in itertools.product(chosen.data.split(","), targets):
-            data = make(name, work, chosen.quick)
-            cell = Cell(data, ssh_config if target == "sftp" else None, tools, run_folder)
-            cell.run(rounds, settle=not chosen.quick)
-            result["data"][data.name] = data.facts()
+        where = list(stack.enter_context(_settings(chosen, run_folder)))
+        for name, setting in itertools.product(chosen.data.split(","), where):
+            data = make(name, work, chosen.scale)
+            cell = Cell(data, setting, tools, run_folder, chosen.backups)
+            result["data"][data.name] = data.facts
+            lacking = cell.lacking()
+            if lacking:
+                cell.failures.append(
+                    f"{data.name}, {setting.name}: not measured, {lacking / 1e9:.1f} GB of disk lack; "
+                    "choose a smaller --scale, fewer --tools, or another disk by --work"
+                )
+                print(cell.failures[-1], file=sys.stderr)
+            else:
+                cell.run(chosen.runs, settle=chosen.scale >= 0.2)
             result["samples"] += cell.samples
             result["failures"] += cell.failures
             report.write(result, chosen.out / f"{chosen.name}.json")
     return result
 
 
+@contextlib.contextmanager
+def _settings(chosen: argparse.Namespace, folder: Path) -> Iterator[list[Setting]]:
+    """Every place at every distance, with a warm and a cold cache."""
+    with contextlib.ExitStack() as stack:
+        settings = [Setting("local")] if "local" in chosen.targets.split(",") else []
+        if "sftp" in chosen.targets.split(","):
+            server = stack.enter_context(sshd(folder / "sshd"))
+            for latency in map(float, chosen.latency.split(",")):
+                remote = stack.enter_context(far(server, latency))
+                settings.append(Setting(f"sftp {latency:g} ms" if latency else "sftp", server, remote))
+        wanted, caches = [], chosen.cache.split(",")
+        for setting in settings:
+            wanted += [setting] if "warm" in caches else []
+            wanted += [replace(setting, name=f"{setting.name} cold", cold=True)] if "cold" in caches else []
+        yield wanted
+
+
 def main() -> int:
     chosen = options()
+    chosen.out.mkdir(parents=True, exist_ok=True)
     if chosen.report:
-        report.write(json.loads(chosen.report.read_text()), chosen.report)
+        path = chosen.report[0] if len(chosen.report) == 1 else chosen.out / f"{chosen.name}.json"
+        report.write(report.merged(chosen.report), path)
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that sshd ends and the data is put back, as on Ctrl-C
-    chosen.out.mkdir(parents=True, exist_ok=True)
     return 1 if run(chosen)["failures"] else 0
 
 

@@ -1,8 +1,6 @@
 """The data sets: made from a seed, alike on every machine, once, and kept in the work folder.
 
-`source` imitates a large source tree and is fitted to Python's standard library: median file 5 kB, mean 17 kB, largest
-1 MB; zstd level 3 makes 0.24 of it file by file and 0.21 in frames of 1.5 MB. Any folder of yours can stand in for it:
-`--data /some/folder`.
+Any folder of yours can stand in for them: `--data /some/folder`.
 """
 
 from __future__ import annotations
@@ -19,44 +17,30 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
-RECIPE = "2"  # raise it when a generator changes, so that old folders are not taken for new ones
+from bench import content
+from bench.content import MB
+
+RECIPES_VERSION = "3"  # raise it when a generator changes, so that old folders are not taken for new ones
 EPOCH = 1_600_000_000  # modification times lie in the two years after this
-MB = 1_000_000
+MANY_FILES = 5_000  # from here on, what is deleted slows the file system down; see run.SETTLE_SECONDS
 
 Entry = tuple[str, int]  # path below the data set's folder, size in bytes
 Fill = Callable[[random.Random, str, int], Iterator[bytes]]  # content from randomness, the folder's name and the size
 
-LINES = """\
-    %s = %s(%s, %s)
-    %s = self.%s.%s(%s)
-        self.%s = %s
-        if %s is not None and %s.%s:
-            return %s(%s)
-    for %s in %s.%s():
-            %s.append(%s[%s])
-    return %s
-def %s(%s, %s=None):
-    def %s(self, %s, %s):
-        \"\"\"%s the %s of a %s, or %s when there is none.\"\"\"
-        raise ValueError("%s %s: " + %s)
-# %s %s %s %s, %s the %s of %s %s
-    # %s: %s %s to the %s
-            assert %s == %s, (%s, %s)
-    %s["%s"] = {"%s": %s, "%s": %s}
-        else:
-            %s += %s.%s - %s
-from %s.%s import %s, %s
-class %s(%s):
+BACKUPS = ("first", "unchanged", "changed")
+JOBS = (*BACKUPS, "restore", "restore one", "verify", "verify data", "prune")
 
-    with %s(%s) as %s:
-            except %s as %s:
-    %s * %s << %s | %s
-}
-#define %s_%s  %s
-static int %s(struct %s *%s, const char *%s)
-        0x%s, 0x%s, %s, %s,
-    %s->%s = %s ? %s : %s;""".splitlines()
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a data set is made at a scale (1: whole), which jobs are done with it, how much of it a repository takes."""
+
+    make: Callable[[Path, float], None]
+    what: str
+    jobs: tuple[str, ...] = JOBS
+    stored: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -65,50 +49,104 @@ class Dataset:
 
     name: str
     path: Path
-    memory_only: bool = False  # too big to restore again and again: two backups by the tools that keep an index
+    jobs: tuple[str, ...] = JOBS
+    stored: float = 1.0
 
     def files(self) -> list[Path]:
         return sorted(Path(folder) / name for folder, _, names in os.walk(self.path) for name in names)
 
+    @functools.cached_property
     def facts(self) -> dict[str, float]:
         sizes = [file.lstat().st_size for file in self.files()]
         return {"files": len(sizes), "mb": round(sum(sizes) / MB, 1)}
 
-    @contextmanager
-    def one_file_changed(self) -> Iterator[None]:
-        """Overwrite up to 1 kB in the middle of the middle file; put everything back afterwards."""
+    @functools.cached_property
+    def middle(self) -> Path:
+        """The file that is changed, and restored on its own."""
         files = [file for file in self.files() if file.is_file() and not file.is_symlink()]
-        file = files[len(files) // 2]
-        times, at = file.stat(), file.stat().st_size // 2
+        return files[len(files) // 2]
+
+    @contextmanager
+    def changed(self) -> Iterator[None]:
+        """Overwrite 1 % of an image, else up to 1 kB in the middle of one file; put it back afterwards."""
+        file, size = self.middle, self.middle.stat().st_size
+        times = file.stat()
         with file.open("r+b") as stream:
-            stream.seek(at)
-            before = stream.read(1000)
-            stream.seek(at)
-            stream.write(bytes(byte ^ 1 for byte in before))
+            places = _scattered(size) if self.name == "image" else [(size // 2, min(1000, size - size // 2))]
+            before = []
+            for at, length in places:
+                stream.seek(at)
+                before.append((at, stream.read(length)))
+            _put(stream, [(at, random.Random(at).randbytes(len(old))) for at, old in before])
         try:
             yield
         finally:
             with file.open("r+b") as stream:
-                stream.seek(at)
-                stream.write(before)
+                _put(stream, before)
             os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
 
+    @contextmanager
+    def halved(self) -> Iterator[None]:
+        """Every second file is away, and comes back afterwards."""
+        away = _away(self.path)
+        away.mkdir()
+        moved = [(file, away / str(number)) for number, file in enumerate(self.files()[1::2])]
+        folders = {folder: os.stat(folder) for folder in {file.parent for file, _ in moved}}
+        for file, place in moved:
+            file.rename(place)
+        try:
+            yield
+        finally:
+            for file, place in moved:
+                place.rename(file)
+            for folder, times in folders.items():
+                os.utime(folder, ns=(times.st_atime_ns, times.st_mtime_ns))
+            away.rmdir()
 
-def make(name: str, work: Path, quick: bool) -> Dataset:
+
+def _put(stream: IO[bytes], pieces: list[tuple[int, bytes]]) -> None:
+    for at, piece in pieces:
+        stream.seek(at)
+        stream.write(piece)
+
+
+def _scattered(size: int) -> list[tuple[int, int]]:
+    """(offset, length) of 1 % of an image: whole blocks of 4 kB, in runs of 256 kB on average, no two overlapping."""
+    block, rng = 4096, random.Random("changes")
+    blocks, left, runs = size // block, max(1, size // block // 100), []
+    slots = rng.sample(range(0, max(1, blocks - 128), 128), k=max(1, min(left // 48, blocks // 128)))
+    for slot in slots:
+        length = min(left, rng.randint(1, 127))
+        if length:
+            runs.append((slot * block, min(length * block, size - slot * block)))
+        left -= length
+    return sorted(runs)
+
+
+def _away(path: Path) -> Path:
+    return path.with_name(path.name + ".away")
+
+
+def make(name: str, work: Path, scale: float) -> Dataset:
     """The data set of that name, made now unless it lies in `work` already; of a path, a fresh copy."""
     if os.sep in name:
         return _copy(Path(name).resolve(), work / "data")
-    if name not in MAKERS:
-        raise SystemExit(f"no data set is called {name}: there are {', '.join(MAKERS)}; a folder needs a / in its path")
-    folder = work / "data" / f"{name}-{'quick-' if quick else ''}{RECIPE}"
+    if name not in RECIPES:
+        raise SystemExit(
+            f"no data set is called {name}: there are {', '.join(RECIPES)}; a folder needs a / in its path"
+        )
+    folder = work / "data" / f"{name}-{'' if scale == 1 else f'{scale:g}-'}{RECIPES_VERSION}"
+    if _away(folder).exists():  # a run was killed between taking files away and putting them back
+        shutil.rmtree(folder)
+        shutil.rmtree(_away(folder))
     if not folder.exists():
         print(f"making {folder}", flush=True)
         part = folder.with_name(folder.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        MAKERS[name](part, 20 if quick else 1)
+        RECIPES[name].make(part, scale)
         part.rename(folder)
-    return Dataset(name, folder, memory_only=name == "sparse")
+    return Dataset(name, folder, RECIPES[name].jobs, RECIPES[name].stored)
 
 
 def _copy(original: Path, data: Path) -> Dataset:
@@ -117,41 +155,71 @@ def _copy(original: Path, data: Path) -> Dataset:
     return Dataset(original.name, data / original.name)
 
 
-def _source(root: Path, shrink: int) -> None:
-    count, rng = 25_000 // shrink, random.Random("source")
+def _source(root: Path, scale: float) -> None:
+    """Fitted to Python's standard library: median file 5 kB, mean 17 kB, largest 1 MB."""
+    count, rng = _of(25_000, scale), random.Random("source")
+    words = content.vocabulary()
     folders = ["."]
     for number in range(count // 12):
-        folders.append(f"{rng.choice(folders[: 1 + number // 3])}/{rng.choice(_vocabulary())}{number}")
+        folders.append(f"{rng.choice(folders[: 1 + number // 3])}/{rng.choice(words)}{number}")
     sizes = [math.exp(rng.gauss(0, 1.5)) for _ in range(count)]
-    scale = 17_360 * count / sum(sizes)  # 434 MB in 25 000 files
-    words, endings = rng.choices(_vocabulary(), k=count), ("py", "c", "h")
-    names = [f"{rng.choice(folders)}/{word}_{n}.{rng.choice(endings)}" for n, word in enumerate(words)]
-    entries = [(name, min(int(size * scale), MB)) for name, size in zip(names, sizes, strict=True)]
-    _write(root, sorted(entries, key=lambda entry: os.path.dirname(entry[0])), _text)
+    unit = 17_360 * count / sum(sizes)  # 434 MB in 25 000 files
+    chosen, endings = rng.choices(words, k=count), ("py", "c", "h")
+    names = [f"{rng.choice(folders)}/{word}_{n}.{rng.choice(endings)}" for n, word in enumerate(chosen)]
+    entries = [(name, min(int(size * unit), MB)) for name, size in zip(names, sizes, strict=True)]
+    _write(root, sorted(entries, key=lambda entry: os.path.dirname(entry[0])), content.text)
 
 
-def _small(root: Path, shrink: int) -> None:
-    count, rng = 300_000 // shrink, random.Random("small")
-    _write(root, [(f"{n // 1000:03}/note-{n:06}.txt", rng.randint(500, 1500)) for n in range(count)], _text)
+def _small(root: Path, scale: float) -> None:
+    count, rng = _of(300_000, scale), random.Random("small")
+    _write(root, [(f"{n // 1000:03}/note-{n:06}.txt", rng.randint(500, 1500)) for n in range(count)], content.text)
 
 
-def _large(root: Path, shrink: int, files: int = 16) -> None:
-    _write(root, [(f"disk-{n:02}.bin", 64 * MB // shrink) for n in range(files)], _noise)
+def _scan(root: Path, scale: float) -> None:
+    _write(root, [(f"{n // 1000:04}/{n:07}.dat", 100) for n in range(_of(1_000_000, scale))], content.noise)
 
 
-def _large4(root: Path, shrink: int) -> None:
-    _large(root, shrink, files=64)
+def _large(root: Path, scale: float) -> None:
+    _write(root, [(f"{n:02}/disk-{n:02}.bin", int(64 * MB * scale)) for n in range(64)], content.noise)
 
 
-def _sparse(root: Path, shrink: int) -> None:
+def _image(root: Path, scale: float) -> None:
+    _write(root, [("machine.raw", int(2000 * scale) * MB)], content.disk)
+
+
+def _office(root: Path, scale: float) -> None:
+    rng = random.Random("office")
+    documents = [(f"letters/{n // 50:03}/letter-{n:05}.docx", _size(rng, 60_000)) for n in range(_of(4000, scale))]
+    pictures = [(f"pictures/{n // 50:03}/img-{n:05}.jpeg", _size(rng, 2_000_000)) for n in range(_of(400, scale))]
+    _write(root, documents, content.document)
+    _write(root, pictures, content.picture)
+
+
+def _logs(root: Path, scale: float) -> None:
+    _write(root, [(f"2026-{n:03}/access.log", int(10 * MB * scale)) for n in range(100)], content.log)
+
+
+def _sparse(root: Path, scale: float) -> None:
     """One file of 20 GB: 2 GB of random bytes in a hundred places, holes between them."""
     rng = random.Random("sparse")
     with (root / "image.raw").open("wb") as stream:
         for _ in range(100):
-            for _ in range(20 // shrink):
+            for _ in range(max(1, int(20 * scale))):
                 stream.write(rng.randbytes(MB))
-            stream.seek(180 * MB // shrink, os.SEEK_CUR)
+            stream.seek(int(180 * MB * scale), os.SEEK_CUR)
         stream.truncate()
+
+
+def _history(root: Path, scale: float) -> None:
+    _write(root, [(f"note-{n}.txt", 2000) for n in range(10)], content.text)
+
+
+def _of(count: int, scale: float) -> int:
+    return max(12, int(count * scale))
+
+
+def _size(rng: random.Random, mean: int) -> int:
+    return int(mean * rng.lognormvariate(-0.32, 0.8))
 
 
 def _write(root: Path, entries: list[Entry], fill: Fill) -> None:
@@ -175,56 +243,14 @@ def _write_group(root: Path, fill: Fill, entries: list[Entry]) -> None:
         os.utime(root / path, ns=(modified, modified))
 
 
-def _noise(rng: random.Random, _folder: str, size: int) -> Iterator[bytes]:
-    for start in range(0, size, MB):
-        yield rng.randbytes(min(MB, size - start))
-
-
-def _text(rng: random.Random, folder: str, size: int) -> Iterator[bytes]:
-    """Lines of code: a file draws its names from its folder's, the frequent ones much more often (Zipf)."""
-    house = _house_names(folder)
-    names = rng.sample(house, min(len(house), 20 + size // 150)) + rng.choices(_vocabulary(), k=10 + size // 200)
-    rng.shuffle(names)
-    names += [str(rng.randrange(10 ** rng.randint(1, 6))) for _ in range(len(names) // 8)]
-    weights = list(itertools.accumulate(1 / (rank + 3) for rank in range(len(names))))
-    habits = rng.choices(LINES, k=14) + rng.choices(_house_lines(folder), k=6)
-    licence = _licence(rng.randrange(6)) if size > 2500 and rng.random() < 0.6 else b""
-    yield licence
-    written = len(licence)
-    while written < size:
-        form = "\n".join(rng.choices(habits, k=min(200, 2 + (size - written) // 25))) + "\n"
-        text = form % tuple(rng.choices(names, cum_weights=weights, k=form.count("%s")))
-        yield text.encode()[: size - written]
-        written += len(text)
-
-
-@functools.cache
-def _vocabulary() -> list[str]:
-    rng = random.Random("vocabulary")
-    sounds = [a + b for a in "bcdfghklmnprstvw" for b in ("a", "e", "i", "o", "u", "er", "in", "at", "es")]
-    words = ["".join(rng.choices(sounds, k=rng.choice((1, 2, 2, 3)))) for _ in range(6000)]
-    return words[:3000] + [f"{rng.choice(words)}_{rng.choice(words)}" for _ in range(6000)]
-
-
-@functools.lru_cache(maxsize=64)
-def _house_names(folder: str) -> list[str]:
-    return random.Random("names of " + folder).sample(_vocabulary(), 400)
-
-
-@functools.lru_cache(maxsize=64)
-def _house_lines(folder: str) -> list[str]:
-    """What the files of a folder have in common: the same calls and phrases, word for word."""
-    rng = random.Random("lines of " + folder)
-    forms = rng.choices(LINES, k=25)
-    return [form % tuple(rng.choices(_house_names(folder), k=form.count("%s"))) for form in forms]
-
-
-@functools.cache
-def _licence(number: int) -> bytes:
-    """The 600 to 1,200 bytes that many files of a tree begin with."""
-    rng = random.Random(f"licence {number}")
-    words = rng.choices(_vocabulary()[:3000], k=rng.randint(100, 200))
-    return ("# " + " ".join(word + "\n#" * (n % 11 == 10) for n, word in enumerate(words)) + "\n\n").encode()
-
-
-MAKERS = {"source": _source, "small": _small, "large": _large, "large4": _large4, "sparse": _sparse}
+RECIPES = {
+    "source": Recipe(_source, "25 000 files like a source tree, 434 MB", stored=0.3),
+    "small": Recipe(_small, "300 000 files of about 1 kB", stored=0.5),
+    "scan": Recipe(_scan, "1 000 000 files of 100 bytes; two backups", BACKUPS[:2], stored=0.3),
+    "large": Recipe(_large, "64 files, 4 GB, random"),
+    "image": Recipe(_image, "a virtual machine's disk, 2 GB; 1 % changes", stored=0.6),
+    "office": Recipe(_office, "4000 documents and 400 pictures, 1 GB", stored=0.9),
+    "logs": Recipe(_logs, "100 log files, 1 GB", stored=0.2),
+    "sparse": Recipe(_sparse, "one file of 20 GB, 2 GB of it random, the rest holes; two backups", BACKUPS[:2]),
+    "history": Recipe(_history, "ten small files, backed up --backups times", ("list", "help")),
+}

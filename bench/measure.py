@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import filecmp
 import os
 import platform
 import subprocess
@@ -28,8 +30,15 @@ class Measurement:
     others: float  # CPU seconds the rest of the machine used meanwhile: sshd, the kernel, other people's work
 
 
-def measure(command: list[str], cwd: Path, environment: dict[str, str]) -> Measurement:
-    """Run the command to its end. Disks are synced before, so that no command pays for the one before it."""
+def measure(commands: list[list[str]], cwd: Path, environment: dict[str, str]) -> Measurement:
+    """Run the commands of one job to their ends: times add up, of memory the largest counts."""
+    parts = [_measured(command, cwd, environment) for command in commands]
+    seconds, cpu, others = (round(sum(getattr(p, name) for p in parts), 3) for name in ("seconds", "cpu", "others"))
+    return Measurement(seconds, cpu, max((part.peak_mb for part in parts), default=0.0), others)
+
+
+def _measured(command: list[str], cwd: Path, environment: dict[str, str]) -> Measurement:
+    """Disks are synced before, so that no command pays for the one before it."""
     os.sync()
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as cost:
         launch = [*LAUNCH, str(cost.fileno()), *command]
@@ -41,7 +50,8 @@ def measure(command: list[str], cwd: Path, environment: dict[str, str]) -> Measu
         for stream in (output, cost):
             stream.seek(0)
         if done.returncode:
-            raise ToolFailedError(f"{' '.join(command)}: exit {done.returncode}\n{output.read()[-2000:].decode()}")
+            said = output.read()[-2000:].decode(errors="replace")
+            raise ToolFailedError(f"{' '.join(command)}: exit {done.returncode}\n{said}")
         seconds, cpu, peak = map(float, cost.read().split())
     return Measurement(round(seconds, 3), round(cpu, 3), round(peak, 1), round(max(0.0, busy - cpu), 2))
 
@@ -72,12 +82,33 @@ def warm(folder: Path) -> None:
             os.close(file)
 
 
+def chill(*folders: Path) -> None:
+    """Have the system forget what it has read: everything if we are root, else the files below the folders."""
+    os.sync()
+    with contextlib.suppress(OSError):
+        Path("/proc/sys/vm/drop_caches").write_text("3")
+        return
+    for folder in folders:
+        for place, _, names in os.walk(folder):
+            for name in names:
+                file = os.open(f"{place}/{name}", os.O_RDONLY | os.O_NOFOLLOW)
+                os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+                os.close(file)
+
+
 def compare(source: Path, restored: Path) -> None:
     """Raise ToolFailedError unless both are the same: bytes, names, modes, owners, times, links, ACLs, xattrs."""
     command = ["rsync", "-aHAX", "--modify-window=-1", "--checksum", "--delete", "--dry-run", "--itemize-changes"]
     done = subprocess.run([*command, f"{source}/", f"{restored}/"], capture_output=True, text=True)
     if done.returncode or done.stdout:
         raise ToolFailedError(f"restored tree differs from its source:\n{(done.stderr + done.stdout)[:2000]}")
+
+
+def compare_one(original: Path, below: Path) -> None:
+    """Raise ToolFailedError unless exactly one file is below the folder, and that is the original, byte for byte."""
+    found = [Path(place) / name for place, _, names in os.walk(below) for name in names]
+    if len(found) != 1 or not filecmp.cmp(original, found[0], shallow=False):
+        raise ToolFailedError(f"asked for {original} alone, restored {len(found)} files, or another content")
 
 
 def machine(work: Path) -> dict[str, object]:

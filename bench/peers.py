@@ -48,7 +48,7 @@ def installed(folder: Path) -> dict[str, dict[str, str]]:
 
 
 def _go(package: str, folder: Path, version: str) -> tuple[Path, str]:
-    """`package` is `MODULE FOLDER`. Not `go install`, which also wants a list of versions that not every proxy gives."""
+    """`package` is `MODULE FOLDER`. Not `go install`: it wants a list of versions, which not every proxy gives."""
     module, within = package.split()
     facts = json.loads(_run("go", "mod", "download", "-json", f"{module}@{version}"))
     program = folder / "go" / module.rsplit("/", 1)[1]
@@ -69,7 +69,7 @@ def _cargo(package: str, folder: Path, version: str) -> tuple[Path, str]:
 def _python(package: str, folder: Path, version: str) -> tuple[Path, str]:
     """`package` is `PROGRAM REQUIREMENT …`, `version` completes the first requirement; a virtual environment each."""
     program, first, *rest = package.split()
-    target = folder / f"{program}-{version.strip('<>=~,.*').replace('.', '-').replace(',', '-')}"
+    target = folder / f"{program}-{version.lstrip('<>=~')}"
     _run(sys.executable, "-m", "venv", "--clear", str(target))
     pip = [str(target / "bin" / "pip"), "--no-input"]
     _run(*pip, "install", first + version, *rest)
@@ -82,7 +82,8 @@ PEERS = {
     "kopia": Peer(("latest", "v0.23.1"), _go, "github.com/kopia/kopia ."),
     "rustic": Peer(("latest",), _cargo, "rustic-rs"),
     "borg1": Peer(("~=1.4",), _python, "borg borgbackup"),
-    "borg2": Peer((">=2.0.0b1",), _python, "borg borgbackup borgstore[sftp]"),
+    # The newest betas want OpenSSL 3.2, which Debian 12 and others of its age don't have.
+    "borg2": Peer((">=2.0.0b1", "==2.0.0b24", "==2.0.0b23", "==2.0.0b22"), _python, "borg borgbackup borgstore[sftp]"),
     "duplicity": Peer((">=3",), _python, "duplicity duplicity paramiko"),
 }
 

@@ -11,16 +11,33 @@ from typing import Any
 from bench import chart
 
 Figures = dict[str, float]  # tool: median
-ROWS: list[tuple[str, str, str, Callable[[dict[str, Any]], float]]] = [
+Row = tuple[str, str, str, Callable[[dict[str, Any]], float]]
+ROWS: list[Row] = [
     # title, unit, job measured, figure of one sample
     ("first backup", "s", "first", lambda sample: sample["seconds"]),
     ("unchanged backup", "s", "unchanged", lambda sample: sample["seconds"]),
     ("one file changed", "s", "changed", lambda sample: sample["seconds"]),
     ("restore", "s", "restore", lambda sample: sample["seconds"]),
+    ("restore one file", "s", "restore one", lambda sample: sample["seconds"]),
+    ("verify structure", "s", "verify", lambda sample: sample["seconds"]),
+    ("verify all data", "s", "verify data", lambda sample: sample["seconds"]),
+    ("prune to half", "s", "prune", lambda sample: sample["seconds"]),
+    ("list", "s", "list", lambda sample: sample["seconds"]),
+    ("--help", "s", "help", lambda sample: sample["seconds"]),
     ("stored", "MB", "first", lambda sample: sample["stored"] / 1e6),
-    ("added by the one file", "MB", "changed", lambda sample: sample["added"] / 1e6),
+    ("stored after prune", "MB", "prune", lambda sample: sample["stored"] / 1e6),
+    ("added by the change", "MB", "changed", lambda sample: sample["added"] / 1e6),
+    ("sent, first backup", "MB", "first", lambda sample: sample.get("sent", 0) / 1e6),
+    ("sent, unchanged", "MB", "unchanged", lambda sample: sample.get("sent", 0) / 1e6),
+    ("sent, change", "MB", "changed", lambda sample: sample.get("sent", 0) / 1e6),
+    ("received, restore one file", "MB", "restore one", lambda sample: sample.get("received", 0) / 1e6),
+    ("received, prune", "MB", "prune", lambda sample: sample.get("received", 0) / 1e6),
     ("peak memory, backup", "MB", "first", lambda sample: sample["peak_mb"]),
+    ("peak memory, unchanged", "MB", "unchanged", lambda sample: sample["peak_mb"]),
     ("peak memory, restore", "MB", "restore", lambda sample: sample["peak_mb"]),
+    ("peak memory, verify all data", "MB", "verify data", lambda sample: sample["peak_mb"]),
+    ("peak memory, prune", "MB", "prune", lambda sample: sample["peak_mb"]),
+    ("peak memory, list", "MB", "list", lambda sample: sample["peak_mb"]),
     ("CPU, first backup", "s", "first", lambda sample: sample["cpu"]),
 ]
 
@@ -29,7 +46,7 @@ class Table:
     """The medians of one data set on one target: one row per figure, one column per tool."""
 
     def __init__(self, result: dict[str, Any], data: str, target: str) -> None:
-        self.data, self.target = data, target
+        self.data, self.target, self.title = data, target, f"{data}, {target}"
         samples = [s for s in result["samples"] if (s["data"], s["target"]) == (data, target)]
         self.tools = [tool for tool in result["tools"] if any(s["tool"] == tool for s in samples)]
         self.peers = [tool for tool in self.tools if tool != "kdna" and result["tools"][tool]["peer"]]
@@ -37,24 +54,38 @@ class Table:
         for title, unit, job, figure in ROWS:
             found = {t: [figure(s) for s in samples if (s["tool"], s["job"]) == (t, job)] for t in self.tools}
             medians = {tool: statistics.median(values) for tool, values in found.items() if values}
-            if medians:
-                self.rows.append((title, unit, medians))
+            if any(medians.values()):
+                called = title.replace("one file changed", "1 % changed") if data == "image" else title
+                self.rows.append((called, unit, medians))
 
-    def ratios(self, row: Figures) -> list[str]:
-        """KDNA's figure divided by each peer's that deduplicates and encrypts; the one that counts most in bold."""
-        found = {peer: row["kdna"] / row[peer] for peer in self.peers if "kdna" in row and row.get(peer)}
-        worst = max(found.values(), default=0.0)
-        written = {peer: f"**{ratio:.2f}**" if ratio == worst else f"{ratio:.2f}" for peer, ratio in found.items()}
-        return [written.get(peer, "–") for peer in self.peers]
+    def ratio(self, row: Figures) -> tuple[float, str] | None:
+        """KDNA's figure divided by the best of the peers', and that peer's name."""
+        best = min((peer for peer in self.peers if row.get(peer)), key=lambda peer: row[peer], default=None)
+        return (row["kdna"] / row[best], best) if best and "kdna" in row else None
 
     def markdown(self, facts: dict[str, float]) -> list[str]:
-        lines = [f"## {self.data}, {self.target}: {facts['files']:,} files, {facts['mb']:,} MB", ""]
-        lines.append(_row("", *self.tools, *(f"kdna ÷ {peer}" for peer in self.peers)))
-        lines.append("|---|" + "--:|" * (len(self.tools) + len(self.peers)))
+        lines = [f"## {self.title}: {facts['files']:,} files, {facts['mb']:,} MB", ""]
+        lines.append(_row("", *self.tools, "kdna ÷ best peer"))
+        lines.append("|---|" + "--:|" * (len(self.tools) + 1))
         for title, unit, row in self.rows:
             values = [shown(row[tool]) if tool in row else "–" for tool in self.tools]
-            lines.append(_row(f"{title}, {unit}", *values, *self.ratios(row)))
+            lines.append(_row(f"{title}, {unit}", *values, _ratio(self.ratio(row))))
         return [*lines, ""]
+
+
+def summary(found: list[Table]) -> list[str]:
+    """All ratios at a glance: a row per figure, a column per data set and target."""
+    if len(found) < 2:
+        return []
+    lines = ["## All ratios: kdna ÷ best peer", "", _row("", *(table.title for table in found))]
+    lines.append("|---|" + "--:|" * len(found))
+    columns = [{title: table.ratio(row) for title, _, row in table.rows} for table in found]
+    titles = dict.fromkeys(title for column in columns for title in column)
+    return [*lines, *(_row(title, *(_ratio(column.get(title)) for column in columns)) for title in titles), ""]
+
+
+def _ratio(ratio: tuple[float, str] | None) -> str:
+    return f"**{ratio[0]:.2f}** {ratio[1]}" if ratio else "–"
 
 
 def _row(*cells: str) -> str:
@@ -79,14 +110,16 @@ def markdown(result: dict[str, Any]) -> str:
         f"{host['date']} · {host['cpu']}, {host['cores']} cores, {host['memory_gb']} GB · {host['system']}, "
         f"{host['filesystem']} · Python {host['python']}",
         "",
-        f"Medians of {result['rounds']} rounds; the tools take turns at every job; page cache warm; zstd level 3 or "
-        "the tool's nearest. SFTP is a real sshd on this machine, AES-GCM for all. Every tool's first restore was "
-        f"compared with the source, byte for byte. {_quietness(result)}",
+        f"Medians of {result['rounds']} rounds; the tools take turns at every job; page cache warm unless it says "
+        "cold; zstd level 3 or the tool's nearest. SFTP is a real sshd on this machine, AES-GCM for all; with ms behind "
+        "it, a relay delays every byte by half of that. Every tool's first restore was compared with the source, byte for "
+        f"byte. {_quietness(result)}",
         "",
         "| tool | version | how | synced to disk before it says done |",
         "|---|---|---|---|",
         *(f"| {n} | {t['version']} | {t['how']} | {t['syncs']} |" for n, t in result["tools"].items()),
         "",
+        *summary(found),
         *(line for table in found for line in table.markdown(result["data"][table.data])),
     ]
     if result["not_installed"]:
@@ -104,6 +137,19 @@ def _quietness(result: dict[str, Any]) -> str:
     share = statistics.median(local)
     verdict = "a quiet machine" if share < 0.15 else "**not a quiet machine: trust the ratios more than the seconds**"
     return f"Beside the tool measured, {share:.2f} cores were busy (median): {verdict}."
+
+
+def merged(paths: list[Path]) -> dict[str, Any]:
+    """Several results as one: of the same tools, measured one after the other."""
+    first, *others = [json.loads(path.read_text()) for path in paths]
+    for other in others:
+        for name, tool in other["tools"].items():
+            if first["tools"].setdefault(name, tool)["version"] != tool["version"]:
+                raise SystemExit(f"the results are of different versions of {name}: they don't belong in one table")
+        first["data"].update(other["data"])
+        first["samples"] += other["samples"]
+        first["failures"] += other["failures"]
+    return dict(first)
 
 
 def write(result: dict[str, Any], path: Path) -> None:

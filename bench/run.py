@@ -5,105 +5,191 @@ from __future__ import annotations
 import contextlib
 import secrets
 import shutil
+import subprocess
 import sys
 import time
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench.data import Dataset
-from bench.measure import ToolFailedError, compare, measure, stored_bytes, warm
-from bench.tools import Place, Tool
+from bench.data import BACKUPS, MANY_FILES, Dataset
+from bench.measure import Measurement, ToolFailedError, chill, compare, compare_one, measure, stored_bytes, warm
+from bench.server import Remote, Server
+from bench.tools import Command, Place, Tool
 
 # ext4 does not give out an inode again until up to six minutes after it was deleted, and searching for others costs a
 # restore more than its own work. So everything stays until the end, or until the disk is full, and then a round waits.
 SETTLE_SECONDS = 370
-JOBS = ("first", "unchanged", "changed", "restore")
+RESERVE = 2 << 30  # bytes of disk that stay free
 Sample = dict[str, object]
+Places = dict[Tool, Place]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Under which conditions: where the repository is, and whether what is read was read before."""
+
+    name: str
+    server: Server | None = None
+    remote: Remote | None = None
+    cold: bool = False
 
 
 class Cell:
-    """All measurements of one data set on one target: `samples` has one entry per tool, job and round."""
+    """All measurements of one data set in one setting: `samples` has one entry per tool, job and round."""
 
-    def __init__(self, data: Dataset, ssh_config: Path | None, tools: list[Tool], folder: Path) -> None:
+    def __init__(self, data: Dataset, setting: Setting, tools: list[Tool], folder: Path, backups: int) -> None:
         self.data = data
-        self.target = "sftp" if ssh_config else "local"
-        self.ssh_config = ssh_config
-        self.tools = [tool for tool in tools if tool.is_peer or not data.memory_only]
-        self.jobs = JOBS[:2] if data.memory_only else JOBS
+        self.setting = setting
+        self.tools = [tool for tool in tools if tool.is_peer or "restore" in data.jobs]
         self.folder = folder
+        self.backups = backups  # of the data set `history`
         self.samples: list[Sample] = []
         self.failures: list[str] = []
         self.compared: set[str] = set()
         self.stored: dict[str, int] = {}
 
+    def lacking(self) -> int:
+        """Bytes of disk that one round needs beyond what is free; 0 when there is room."""
+        size = sum(file.lstat().st_blocks * 512 for file in self.data.files())
+        plain = sum(not tool.is_peer for tool in self.tools)
+        repositories = (len(self.tools) - plain) * self.data.stored * 1.3 + plain
+        restored = len(self.tools) if self._keeps_restored() else 1
+        needed = size * (repositories + (restored if "restore" in self.data.jobs else 0)) + RESERVE
+        return max(0, int(needed - shutil.disk_usage(self.folder).free))
+
     def run(self, rounds: int, settle: bool) -> None:
         used: list[Path] = []
         for number in range(rounds):
             before = shutil.disk_usage(self.folder).free
-            used.append(self.folder / f"{self.data.name}-{self.target}-{number}")
-            self._round(number, used[-1])
+            if not used or "list" not in self.data.jobs:  # many backups are made once, and listed in every round
+                used.append(self.folder / f"{self.data.name}-{self.setting.name.replace(' ', '-')}-{number}")
+                places = self._set_up(used[-1])
+            try:
+                self._round(number, places)
+            finally:
+                for tool, place in places.items():
+                    self._tear_down(tool, place)
             free = shutil.disk_usage(self.folder).free
-            if free < 1.5 * (before - free):
+            if free - RESERVE < 1.5 * (before - free):
                 for folder in used:
                     shutil.rmtree(folder)
                 used.clear()
-                time.sleep(SETTLE_SECONDS if settle else 0)
+                time.sleep(SETTLE_SECONDS if settle and self._keeps_restored() else 0)
 
-    def _round(self, number: int, folder: Path) -> None:
-        """Every job once by every tool, all of them in `folder`."""
-        places: dict[str, Place] = {}
+    def _keeps_restored(self) -> bool:
+        return self.data.facts["files"] >= MANY_FILES
+
+    def _set_up(self, folder: Path) -> Places:
+        """An empty repository for each tool; one with many backups for the data set that has them."""
+        places: Places = {}
         self.stored = {}
         for tool in list(self.tools):
-            places[tool.name] = self._place(tool, folder / tool.name)
-            self._attempt(tool, number, "set up", places[tool.name])
+            place = Place(folder / tool.name, self.data.path, self.setting.remote, secrets.token_hex(16))
+            place.make()
+            places[tool] = place
+            with self._failing(tool, "set up"):
+                self._measure(tool, place, tool.set_up(place))
+                for number in range(self.backups if "list" in self.data.jobs else 0):
+                    self._measure(tool, place, tool.back_up(place, f"number-{number}" if number else "first"))
+        return places
+
+    def _round(self, number: int, places: Places) -> None:
+        """Every job once by every tool."""
         with contextlib.ExitStack() as changes:
-            for turn, job in enumerate(self.jobs):
+            for turn, job in enumerate(self.data.jobs):
                 if job == "changed":
-                    changes.enter_context(self.data.one_file_changed())
+                    changes.enter_context(self.data.changed())
+                if job == "prune":
+                    self._make_half(places)
                 for tool in _rotated(self.tools, number + turn):
-                    self._attempt(tool, number, job, places[tool.name])
+                    with self._failing(tool, job):
+                        sample = self._do(job, tool, places[tool])
+                        if sample:
+                            self._record(number, job, tool, sample)
 
-    def _place(self, tool: Tool, folder: Path) -> Place:
-        ssh_folder = folder / "home" / ".ssh"
-        ssh_folder.mkdir(parents=True, mode=0o700)
-        if self.ssh_config:
-            shutil.copy(self.ssh_config, ssh_folder / "config")
-        return Place(folder, self.data.path, self.ssh_config, secrets.token_hex(16))
+    def _tear_down(self, tool: Tool, place: Place) -> None:
+        for command in tool.tear_down(place):
+            subprocess.run(command, env={**place.environment(), **tool.environment(place)}, capture_output=True)
 
-    def _attempt(self, tool: Tool, number: int, job: str, place: Place) -> None:
-        """Do one job; a tool that fails is named and leaves this cell, the others go on."""
+    def _make_half(self, places: Places) -> None:
+        """One more backup, of every second file: the one that a prune keeps."""
+        with self.data.halved():
+            for tool in list(self.tools):
+                place = places[tool]
+                with self._failing(tool, "prepare prune"):
+                    if tool.prune(place):
+                        self._measure(tool, place, tool.back_up(place, "half") + tool.prepare_prune(place))
+                    self.stored[tool.name] = stored_bytes(place.repository)
+
+    @contextlib.contextmanager
+    def _failing(self, tool: Tool, job: str) -> Iterator[None]:
+        """A tool that fails is named and leaves this cell, the others go on."""
         try:
-            if job == "set up":
-                for command in tool.set_up(place):
-                    measure(command, place.folder, place.environment())
-                return
-            sample = self._restore(tool, place) if job == "restore" else self._back_up(tool, place, job)
+            yield
         except ToolFailedError as error:
-            self.failures.append(f"{tool.name}, {self.data.name}, {self.target}, {job}: {error}")
+            self.failures.append(f"{tool.name}, {self.data.name}, {self.setting.name}, {job}: {error}")
             self.tools.remove(tool)
             print(f"FAILED {self.failures[-1]}", file=sys.stderr)
-            return
-        named = {"data": self.data.name, "target": self.target, "job": job, "tool": tool.name, "round": number}
+
+    def _record(self, number: int, job: str, tool: Tool, sample: Sample) -> None:
+        named = {"data": self.data.name, "target": self.setting.name, "job": job, "tool": tool.name, "round": number}
         self.samples.append({**named, **sample})
         print(*self.samples[-1].values(), flush=True)
 
-    def _back_up(self, tool: Tool, place: Place, job: str) -> Sample:
-        warm(place.source)
-        result = measure(tool.back_up(place, job), place.source.parent, place.environment())
+    def _do(self, job: str, tool: Tool, place: Place) -> Sample:
+        """Do one job; empty when the tool doesn't have it."""
+        if job.startswith("restore"):
+            return self._restore(tool, place, only=self.data.middle if job == "restore one" else None)
+        commands = self._commands(job, tool, place)
+        if not commands:
+            return {}
+        self._prepare_cache(place.source if job in BACKUPS else place.repository)
+        sample = self._measure(tool, place, commands)
         before = self.stored.get(tool.name, 0)
         self.stored[tool.name] = stored_bytes(place.repository)
-        return {**asdict(result), "stored": self.stored[tool.name], "added": self.stored[tool.name] - before}
+        return {**sample, "stored": self.stored[tool.name], "added": self.stored[tool.name] - before}
 
-    def _restore(self, tool: Tool, place: Place) -> Sample:
-        """Restore the newest backup into an empty folder; the first time, compare every byte."""
-        target = place.folder / "restored"
+    def _commands(self, job: str, tool: Tool, place: Place) -> list[Command]:
+        if job in BACKUPS:
+            return tool.back_up(place, job)
+        if job == "help":
+            return tool.help()
+        others = {"verify": tool.verify, "verify data": tool.verify_data, "prune": tool.prune, "list": tool.show_all}
+        return others[job](place)
+
+    def _restore(self, tool: Tool, place: Place, only: Path | None) -> Sample:
+        """Restore the newest backup, or one file of it, into an empty folder; the first time, compare every byte."""
+        target = place.folder / ("restored-one" if only else "restored")
         target.mkdir()
-        warm(place.repository)
-        result = measure(tool.restore(place, "changed", target), target, place.environment())
-        if tool.name not in self.compared:
+        one = only and tool.restore_one(place, BACKUPS[-1], only.relative_to(place.source), target)
+        commands = tool.restore(place, BACKUPS[-1], target) if one is None else one
+        if not commands:
+            return {}
+        self._prepare_cache(place.repository)
+        sample = self._measure(tool, place, commands, cwd=target)
+        if only:
+            compare_one(only, target)
+        elif tool.name not in self.compared:
             compare(place.source, target / place.source.name)
             self.compared.add(tool.name)
-        return asdict(result)
+        if not self._keeps_restored():
+            shutil.rmtree(target)
+        return sample
+
+    def _measure(self, tool: Tool, place: Place, commands: list[Command], cwd: Path | None = None) -> Sample:
+        if self.setting.server:
+            self.setting.server.traffic()
+        environment = {**place.environment(), **tool.environment(place)}
+        result: Measurement = measure(commands, cwd or place.source.parent, environment)
+        sent, received = self.setting.server.traffic() if self.setting.server else (0, 0)
+        return {**asdict(result), "sent": sent, "received": received}
+
+    def _prepare_cache(self, folder: Path) -> None:
+        if self.setting.cold:
+            chill(folder)
+        else:
+            warm(folder)
 
 
 def _rotated(tools: list[Tool], by: int) -> list[Tool]:
