@@ -111,9 +111,9 @@ def markdown(result: dict[str, Any]) -> str:
         f"{host['filesystem']} · Python {host['python']}",
         "",
         f"Medians of {result['rounds']} rounds; the tools take turns at every job; page cache warm unless it says "
-        "cold; zstd level 3 or the tool's nearest. SFTP is a real sshd on this machine, AES-GCM for all; with ms behind "
-        "it, a relay delays every byte by half of that. Every tool's first restore was compared with the source, byte for "
-        f"byte. {_quietness(result)}",
+        "cold; zstd level 3 or the tool's nearest. SFTP is a real sshd on this machine, AES-GCM for all; with ms "
+        "behind it, a relay delays every byte by half of that. Every tool's first restore was compared with the "
+        f"source, byte for byte. {_quietness(result)}",
         "",
         "| tool | version | how | synced to disk before it says done |",
         "|---|---|---|---|",
