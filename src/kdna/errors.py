@@ -136,7 +136,7 @@ class StorageError(KdnaError):
 class Unreachable(StorageError):
     """No connection could be made: name, route, port, refusal or time-out."""
 
-    default_hint = "Check the address and port with 'kdna server list', and that the server is up."
+    default_hint = "Check the address and the port, and that the server is up."
 
 
 class ConnectionLost(StorageError):
@@ -164,7 +164,8 @@ class LoginRefused(StorageError):
     """The server accepts none of the keys offered."""
 
     default_hint = (
-        "Check that 'ssh' logs in without a password, or name the key with 'kdna server update ALIAS -c KEYFILE'."
+        "Check that 'ssh' logs in without a password, or name the key: -c of 'kdna server add' and 'kdna server "
+        "update'."
     )
 
 
@@ -191,7 +192,7 @@ class Exists(StorageError):
 class Denied(StorageError):
     """No permission, or a read-only file system."""
 
-    default_hint = "Choose a folder that the account may write to: 'kdna server update ALIAS -r REPO'."
+    default_hint = "Choose a folder that the account may write to: -r of 'kdna server add' and 'kdna server update'."
 
 
 class Forbidden(Denied):
@@ -226,7 +227,7 @@ class Vanished(RepositoryError):
 class ForeignFolder(RepositoryError):
     """The folder holds something that is not a KDNA repository."""
 
-    default_hint = "Choose another folder with 'kdna server update ALIAS -r REPO'."
+    default_hint = "Choose another folder: -r of 'kdna server add' and 'kdna server update'."
 
 
 class NewerFormat(RepositoryError):

@@ -98,7 +98,7 @@ def test_deleting_a_server_leaves_its_backups(nas: Path, first: str) -> None:
         (["-ad", "u@h", "-a", "x", "-r", "r", "-p", "ssh"], 2, "is no port", "1 to 65535"),
         (["-ad", "ssh://u@h:23", "-a", "x", "-r", "r", "-p", "24"], 2, "has another port", "once"),
         (["-ad", "u@h", "-a", "x", "-r", "r", "-c", "/no/key"], 2, "no private key", "private key"),
-        (["-ad", "u@h", "-a", "x", "-r", "r", "-e", "perhaps"], 2, "not a valid boolean", "--help"),
+        (["-ad", "u@h", "-a", "x", "-r", "r", "-e", "perhaps"], 2, "'perhaps' is neither true nor false", "--help"),
         (["-ad", "u@h", "-a", "x"], 2, "Missing option '-r'", "--help"),
         (["-ad", "file:///no/such/disk", "-a", "x", "-r", "r"], 1, "no folder /no/such/disk", "mount"),
         (["-ad", "u@no-such-host.invalid", "-a", "x", "-r", "r"], 1, "cannot be resolved", "address"),
@@ -136,6 +136,15 @@ def test_a_change_that_cannot_be_is_refused(
     assert outcome.code == 2
     assert error in outcome.error
     assert conf(home) == before
+
+
+@pytest.mark.parametrize(
+    "words", [["update", "local", "-a", "x"], ["delete", "-a", "local"], ["delete", "-i", "local"]]
+)
+def test_the_built_in_server_cannot_be_changed_and_says_why(home: Path, words: list[str]) -> None:
+    outcome = run("server", *words)
+    assert outcome.code == 2
+    assert "'local' is built in" in outcome.error
 
 
 def test_a_port_in_the_address_gives_way_to_a_new_one(home: Path) -> None:
@@ -234,6 +243,32 @@ def test_a_named_key_is_used(sshd: Server, tmp_path: Path) -> None:
     sshd.authorize(key)
     done("server", "add", "-ad", sshd.address, "-a", "box", "-r", str(sshd.root), "-c", key)
     assert "other_key" in done("server", "status", "box", "--json").answer["login"]
+
+
+def test_a_folder_that_takes_no_backups_is_no_server(sshd: Server, home: Path, tmp_path: Path) -> None:
+    file = sshd.root / "file"
+    file.write_text("mine")
+    outcome = run("server", "add", "-ad", sshd.address, "-a", "box", "-r", str(file))
+    assert outcome.code == 1
+    assert "it is not a folder" in outcome.error
+    assert "-r" in outcome.hint
+
+
+def test_an_account_that_may_not_write_is_no_server_unless_said_so(
+    sshd: Server, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_only = openssh.start(tmp_path / "read-only", sftp="internal-sftp -R")
+    monkeypatch.setenv("HOME", str(read_only.home))
+    words = ["server", "add", "-ad", read_only.address, "-a", "box", "-r", str(read_only.root)]
+    try:
+        outcome = run(*words)
+        assert outcome.code == 1
+        assert "denies" in outcome.error
+        assert "--no-check" in outcome.hint
+        assert "box" not in conf(home)
+        done(*words, "--no-check")
+    finally:
+        read_only.stop()
 
 
 def test_an_unknown_host_key_is_refused_unless_accepted(own_sshd: Server, home: Path) -> None:
@@ -336,7 +371,9 @@ def test_a_folder_that_takes_nothing(sshd: Server, docs: Path, tmp_path: Path) -
     (tmp_path / "file").touch()
     outcome = run("server", "add", "-ad", "local", "-a", "x", "-r", tmp_path / "file" / "r")
     assert "no folder that you may write to" in outcome.error
-    done("server", "add", "-ad", sshd.address, "-a", "box", "-r", "/proc/kdna-test")
+    words = ["server", "add", "-ad", sshd.address, "-a", "box", "-r", "/proc/kdna-test"]
+    assert run(*words).code == 1
+    done(*words, "--no-check")
     outcome = run("backup", "add", "papers", docs, "first")
     assert outcome.code == 1
     assert "/proc/kdna-test" in outcome.error

@@ -304,7 +304,7 @@ def test_without_a_terminal_the_options_that_answer_are_named(ssh: SshHome, home
         ("Include folder/*\nHost nas\n", ["--all"], "~/.ssh/folder/link cannot be read"),
         ("Host nas\nHost box\n", ["--host", "nas", "--host", "sna"], "~/.ssh/config names no host 'sna'"),
         ("Host nas\n", ["--host", "nas", "--all"], "hosts are named, or all are taken"),
-        ("Host nas\n", ["--all", "-e", "perhaps"], "not a valid boolean"),
+        ("Host nas\n", ["--all", "-e", "perhaps"], "neither true nor false"),
         ("Host nas\n", ["--all", "--no-check", "-r", ""], "repository path is empty"),
     ],
 )

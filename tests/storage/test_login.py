@@ -221,6 +221,7 @@ def test_without_any_key_the_hint_says_how_to_make_one(own_sshd: Server, connect
     with pytest.raises(LoginRefused, match="no ssh key") as raised:
         connect(own_sshd.address)
     assert "ssh-keygen" in raised.value.hint
+    assert f"'ssh-copy-id -p {own_sshd.port} {own_sshd.user}@127.0.0.1'" in raised.value.hint
 
 
 def test_a_key_file_that_is_not_there_is_named(sshd: Server, connect: Connect) -> None:

@@ -108,9 +108,14 @@ class Place:
         storage = self.storage(self.server.encrypted)
         repository = create_repository(storage, key, self.caller.home.cache)
         remember_place(self.caller.home, self.name_of(storage), repository.id)
-        with suppress(Exists, Denied):  # a server may forbid all but the folders it was told of
-            self._base.create(_README_NAME, [_README.encode("ascii")])
+        with suppress(Denied):  # a server may forbid all but the folders it was told of
+            self.leave_readme()
         return repository
+
+    def leave_readme(self) -> None:
+        """Tell whoever finds the folder what it is; proves that the account may write. Raises `Denied`, `Full`."""
+        with suppress(Exists):
+            self._base.create(_README_NAME, [_README.encode("ascii")])
 
     def link(self) -> Link:
         """How this place was reached."""

@@ -11,7 +11,7 @@ from kdna.actions.keys import access_key
 from kdna.actions.places import Link, connected
 from kdna.config.document import Document
 from kdna.config.file import create, edit, load
-from kdna.config.records import Server
+from kdna.config.records import LOCAL, Server
 from kdna.errors import ConfigError, Denied, KeyFileError, NoRepository, UsageError, WrongKey
 from kdna.storage.address import Address, parse_address, parse_port
 
@@ -84,6 +84,8 @@ def delete_server(caller: Caller, server_id: str | None, alias: str | None, forc
         found = [s for s in document.servers if s.id == server_id or s.alias == alias]
         if not found:
             what = f"the id {server_id}" if alias is None else f"the alias {alias}"
+            if LOCAL in (server_id, alias):
+                document.find_server(LOCAL)  # which says why that one is not there
             raise UsageError(f"there is no server with {what}", "'kdna server list' shows them.")
         names = ", ".join(schedule.id for schedule in document.auto_backups_of(found[0].id))
         if names and not force:
@@ -180,19 +182,24 @@ def _key_file(path: str) -> str:
 
 
 def try_server(caller: Caller, server: Server) -> tuple[Link, int | None]:
-    """Connect and look at what is there. Raises what stands in the way."""
+    """Connect and look at what is there; where there is nothing, see that it can be. Raises what stands in the way."""
     _refuse_unwritable(server)
     with connected(caller, server) as place:
-        link, count = place.link(), 0
+        link, count, missing = place.link(), 0, 0
         for encrypted in (True, False):
             try:
                 secret = access_key(caller) if encrypted else None
                 count += len(place.repository(encrypted, secret).snapshots())
             except NoRepository:
-                continue
+                missing += 1
             except (WrongKey, KeyFileError) as error:
                 caller.sink.notice(f"There are backups already, and they cannot be opened yet: {error}. {error.hint}")
                 return link, None
+        if missing == 2 and server.local_path() is None:
+            try:
+                place.leave_readme()
+            except Denied as error:
+                raise Denied(str(error), f"{error.hint} --no-check adds the server all the same.") from None
     return link, count
 
 

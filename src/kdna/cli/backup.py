@@ -52,7 +52,7 @@ class AddCommand(Command):
 @click.argument("path", shell_complete=options.files)
 @click.argument("tag")
 @click.option(
-    "--prefix", is_flag=False, flag_value=True, default=False, type=bool, metavar="[true]",
+    "--prefix", is_flag=False, flag_value=True, default=False, type=options.TRUTH, metavar="[true]",
     help="Make a unique tag that begins with TAG.",
 )  # fmt: skip
 @options.server
@@ -148,7 +148,9 @@ def restore(settings: Settings, /, yes: bool, accept_new_host_key: bool, **chose
     """
     # heavy, see add
     from kdna.actions.restoring import RestoreRequest, restore_backup
+    from kdna.cli.process import prepare_for_much
 
+    prepare_for_much()
     counts = Counts()
     with work(settings, counts, accept_new_host_key) as doing:
         result = restore_backup(

@@ -99,7 +99,7 @@ def _switch(settings: Settings, on: bool, server: str | None, yes: bool) -> None
     def confirm(affected: list[Server]) -> bool:
         names = ", ".join(s.alias for s in affected) or "servers to come"
         meaning = "everybody who can read there will see names and contents of new backups"
-        return doing.confirm([f"Not encrypting on {names}", meaning], "Stop encrypting?", yes)
+        return doing.confirm([f"Turning encryption off for new backups on {names}", meaning], "Stop encrypting?", yes)
 
     with work(settings) as doing:
         changed = switch_encryption(doing.caller, on, server, confirm)

@@ -100,6 +100,20 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
+class _Truth(click.types.BoolParamType):
+    """True or false, in the words that click knows, and a plain sentence for any other."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bool:
+        """The value. Raises `click.BadParameter`."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"'{value}' is neither true nor false.", param, ctx)
+
+
+TRUTH = _Truth()
+
+
 def accept_new_host_key(command: F) -> F:
     """The option that answers the question about an unknown host key."""
     return click.option(

@@ -50,7 +50,12 @@ def init(settings: Settings, /) -> None:
 @click.option("-r", "--repo", "path", required=True, metavar="REPO", help="The folder there; relative: below the home.")
 @click.option("-p", "--port", metavar="PORT", help="TCP port; 22, or what the ssh config says, if left out.")
 @click.option(
-    "-e", "--encrypt", "encrypted", type=bool, metavar="BOOL", help="Encrypt its backups: true (as usual) or false."
+    "-e",
+    "--encrypt",
+    "encrypted",
+    type=options.TRUTH,
+    metavar="BOOL",
+    help="Encrypt its backups: true (as usual) or false.",
 )
 @click.option(
     "-c", "--credentials", "key_file", metavar="KEYFILE", help="The ssh private key to log in with.",
@@ -90,7 +95,9 @@ def add(settings: Settings, /, no_check: bool, accept_new_host_key: bool, **chos
     "-ad", "--address", metavar="ADDRESS", help="Another address: " + ADDRESS_HELP, shell_complete=options.ssh_hosts
 )
 @click.option("-a", "--alias", "new_alias", metavar="NEW_ALIAS", help="Another name.")
-@click.option("-e", "--encrypt", "encrypted", type=bool, metavar="BOOL", help="Whether new backups are encrypted.")
+@click.option(
+    "-e", "--encrypt", "encrypted", type=options.TRUTH, metavar="BOOL", help="Whether new backups are encrypted."
+)
 @click.option("--default", is_flag=True, help="Use this server when a command names none.")
 @click.pass_obj
 def update(settings: Settings, /, alias: str, new_alias: str | None, **chosen: Any) -> None:

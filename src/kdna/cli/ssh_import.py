@@ -30,7 +30,12 @@ DEFAULT_FOLDER = "backups"
 @click.option("--all", "every", is_flag=True, help="Import all that are not imported yet.")
 @click.option("-r", "--repo", "path", metavar="REPO", help="The folder on the servers; relative: below the home.")
 @click.option(
-    "-e", "--encrypt", "encrypted", type=bool, metavar="BOOL", help="Encrypt their backups: true (as usual) or false."
+    "-e",
+    "--encrypt",
+    "encrypted",
+    type=options.TRUTH,
+    metavar="BOOL",
+    help="Encrypt their backups: true (as usual) or false.",
 )
 @click.option("--no-check", is_flag=True, help="Do not try the connections first.")
 @options.accept_new_host_key

@@ -20,7 +20,7 @@ from kdna.config.reading import (
     read_contents,
     split_lines,
 )
-from kdna.config.records import AutoBackup, Defaults, Server
+from kdna.config.records import LOCAL, AutoBackup, Defaults, Server
 from kdna.config.syntax import BLANK, is_comment, write_row, write_value
 from kdna.config.values import show
 from kdna.errors import ConfigError, UsageError
@@ -62,6 +62,11 @@ class Document:
     def find_server(self, name: str) -> Server:
         """The server with this id or alias. Raises UsageError when there is none, or when there are two."""
         found = [server for server in self.servers if name in (server.id, server.alias)]
+        if not found and name == LOCAL:
+            raise UsageError(
+                "the server 'local' is built in: there is nothing of it in kdna.conf to change or delete",
+                "It is where backups go while there is no other server.",
+            )
         if not found:
             raise UsageError(f"there is no server {show(name)}", "'kdna server list' shows them.")
         if len(found) > 1:

@@ -216,7 +216,7 @@ def _explained(
     if isinstance(error, asyncssh.HostKeyNotVerifiable):
         return _explained_host_key(error, owner, known, *recorded)
     if isinstance(error, asyncssh.PermissionDenied) or "authentication failures" in str(error):
-        return _explained_refusal(owner.offer, f"{options.username}@{place}")
+        return _explained_refusal(owner.offer, f"{options.username}@{place}", options)
     if isinstance(error, asyncio.TimeoutError | TimeoutError):
         state = "took too long to log in" if owner.greeted else "did not answer in time"
         if owner.connection is not None and not owner.greeted:
@@ -250,7 +250,7 @@ def _explained_host_key(error: Exception, owner: _Owner, known: KnownHosts, host
     )
 
 
-def _explained_refusal(offer: Offer, who: str) -> LoginRefused:
+def _explained_refusal(offer: Offer, who: str, options: asyncssh.SSHClientConnectionOptions) -> LoginRefused:
     if offer.locked:
         name = offer.locked[0]
         return LoginRefused(
@@ -262,15 +262,21 @@ def _explained_refusal(offer: Offer, who: str) -> LoginRefused:
     if not offer.tried:
         return LoginRefused(
             f"{who} refused the login: there is no ssh key on this machine to log in with",
-            f"Make one with 'ssh-keygen' and install it with 'ssh-copy-id {who}'.",
+            f"Make one with 'ssh-keygen' and install it with 'ssh-copy-id {_as_ssh_has_it(options)}'.",
         )
     return LoginRefused(f"{who} refused the login; tried: {', '.join(offer.tried)}")
+
+
+def _as_ssh_has_it(options: asyncssh.SSHClientConnectionOptions) -> str:
+    """Where to log in, as a command of OpenSSH takes it."""
+    port = "" if options.port == SSH_PORT else f"-p {options.port} "
+    return f"{port}{options.username}@{options.host}"
 
 
 def _not_ssh(place: str, detail: str) -> Unreachable:
     return Unreachable(
         f"{place} answers, but not as an SSH server ({detail})",
-        "Check the port: 'kdna server update ALIAS -p PORT'. SSH usually has 22.",
+        "Check the port: -p of 'kdna server add' and 'kdna server update'. SSH usually has 22.",
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import asyncssh
 
-from kdna.errors import Denied, Exists, Forbidden, Missing, StorageError
+from kdna.errors import Denied, Exists, Forbidden, ForeignFolder, Missing, StorageError
 from kdna.storage import shell
 from kdna.storage.base import Entry, Space
 from kdna.storage.link import Link
@@ -339,7 +339,9 @@ class RemoteFolder:
             if not await is_folder(sftp, path):
                 if await exists(sftp, path):
                     shown = path.decode("utf-8", "replace")
-                    raise StorageError(f"{shown} on the server is in the way: it is not a folder") from None
+                    raise StorageError(
+                        f"{shown} on the server is in the way: it is not a folder", ForeignFolder.default_hint
+                    ) from None
                 raise
         self._touched.add(above(path))
 
