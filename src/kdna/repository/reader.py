@@ -205,7 +205,11 @@ class Reader:
 
     def cut(self, raw: bytes, location: Location, blob: bytes, tree: bool) -> bytes:
         """A blob out of its frame, checked against its id. Raises `Damaged`."""
-        data = raw[location.start : location.start + location.length]
+        return bytes(self.view(raw, location, blob, tree))
+
+    def view(self, raw: bytes, location: Location, blob: bytes, tree: bool) -> memoryview:
+        """The same, where it lies in the frame."""
+        data = memoryview(raw)[location.start : location.start + location.length]
         if self._hashers[tree](data) != blob:
             raise _damaged_pack(location.pack, "it holds other bytes than the index says")
         return data

@@ -1,4 +1,4 @@
-"""Puts files together: blobs are wanted by thousands, their frames fetched once each, and cut up into the files.
+"""Puts files together: blobs are wanted by thousands, their frames fetched once each, and cut up for the makers.
 
 What is on the disk already, in the file itself or in what a killed restore left of it, is compared with the ids and
 not fetched. A file takes its name when its last blob is written; one of which a part can't be had is left out, whole.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,14 +18,13 @@ from kdna.repository.fetch import Opened, fetch
 from kdna.repository.lookup import Location
 from kdna.repository.reader import Reader
 from kdna.snapshot.attributes import Loss
+from kdna.snapshot.makers import Makers
 from kdna.snapshot.node import ID, Node
 from kdna.snapshot.places import Places
 from kdna.snapshot.target import FULL, NoRoom, Piece, Target
 from kdna.snapshot.walk import Path, content_ids
 
-_BATCH = 16 * 1024  # blobs that are planned for together
-
-Reporting = Callable[[Path], AbstractContextManager[None]]
+_BATCH = 8 * 1024  # blobs that are planned for together
 
 
 @dataclass(eq=False)
@@ -36,6 +34,7 @@ class _File:
     path: Path
     node: Node
     places: Places
+    number: int  # tells it from others
     begun: bool = False  # there is something under its temporary name
     wanted: int = 0  # blobs still to come
     counted: bool = False  # all its blobs have been looked at
@@ -52,23 +51,32 @@ class _Want(NamedTuple):
 
 
 class Assembler:
-    """Makes files in a target. `finished` is told of each; `reporting` guards what concerns one file only."""
+    """Makes files in a target. `finished` is told of each; `problem` of what is wrong with one, and it raises
+    `TargetError` where that ends the restore.
+    """
 
     def __init__(
         self,
         reader: Reader,
         target: Target,
         counts: Counts,
-        reporting: Reporting,
         finished: Callable[[Path, list[Loss]], None],
+        problem: Callable[[Path, Exception], None],
     ) -> None:
         self._reader = reader
         self._target = target
         self._counts = counts
-        self._reporting = reporting
         self._finished = finished
+        self._problem = problem
+        self._makers: Makers[_File] = Makers(target, self._made)
         self._hash = reader.seal.hasher(tree=False)
         self._wants: list[_Want] = []
+        self._wanted = 0  # bytes
+        self._files = 0
+
+    def close(self) -> None:
+        """End what is under way."""
+        self._makers.close()
 
     def matches(self, path: Path, node: Node) -> bool:
         """Whether a regular file with exactly the content of the node is at `path`. Raises OSError, `Damaged`."""
@@ -103,7 +111,8 @@ class Assembler:
 
     def add(self, path: Path, node: Node, older: os.stat_result | None) -> None:
         """Plan for a file; `older` is what has its place now. Raises OSError, `Damaged`, `TargetError`."""
-        file = _File(path, node, _places(node))
+        self._files += 1
+        file = _File(path, node, _places(node), self._files)
         old = self._target.open_file(path) if older and stat.S_ISREG(older.st_mode) and older.st_size else None
         left = self._leftover(file) if len(node.content) > ID or _is_listed(node) else None
         file.begun = left is not None
@@ -130,20 +139,15 @@ class Assembler:
         for blob, at, location in self._blobs(file.node, file.places):
             if not self._found_here(file, left, old, at, location, blob):
                 file.wanted += 1
+                self._wanted += location.length
                 self._wants.append(_Want(file, blob, at, location))
                 if len(self._wants) >= _BATCH:
-                    self.flush()
-                    if file.failed:
-                        return
+                    self._fetch()
+            if file.failed:
+                return
         file.counted = True
         if not file.wanted:
             self._put(file, 0, b"")
-
-    def _give_up(self, file: _File, error: Exception) -> None:
-        """Leave a file out; but where the restore ends for want of room, the next one goes on with what there is."""
-        file.failed = True
-        if not (isinstance(error, NoRoom) or (isinstance(error, OSError) and error.errno in FULL)):
-            self._target.drop(file.path)
 
     def _found_here(
         self, file: _File, left: int | None, old: int | None, at: int, location: Location, blob: bytes
@@ -158,8 +162,15 @@ class Assembler:
         return False
 
     def flush(self) -> None:
-        """Fetch and write everything wanted so far. Raises `StorageError`, `TargetError`."""
+        """Return when everything wanted so far is fetched and written. Raises `StorageError`, `TargetError`."""
+        self._fetch()
+        self._makers.settle()
+
+    def _fetch(self) -> None:
+        """Fetch everything wanted so far and give it to the makers."""
         wants, self._wants = self._wants, []
+        self._makers.expect(len(wants), self._wanted)
+        self._wanted = 0
         by_frame: dict[tuple[bytes, int], list[_Want]] = {}
         for want in wants:
             by_frame.setdefault((want.location.pack, want.location.number), []).append(want)
@@ -171,31 +182,53 @@ class Assembler:
     def _write(self, want: _Want, opened: Opened) -> None:
         """Put one blob into its file; a file of which one can't be had is left out."""
         file = want.file
-        with self._reporting(file.path):
-            try:
-                data = self._data(want, opened)
-                file.wanted -= 1
-                self._put(file, want.at, data)
-            except (OSError, Damaged, Missing, TargetError) as error:
-                self._give_up(file, error)
-                raise
+        try:
+            data = self._data(want, opened)
+        except (Damaged, Missing) as error:
+            self._give_up(file, error)
+            self._problem(file.path, error)
+            return
+        file.wanted -= 1
+        self._put(file, want.at, data)
 
-    def _put(self, file: _File, at: int, data: bytes) -> None:
-        """Write some of the content; what is written when nothing is wanted any more completes the file."""
-        last = file.counted and not file.wanted
-        exact = not file.begun and last and len(data) == file.node.size
-        piece = Piece(at, data, file.places, not file.begun, last, exact)
-        losses = self._target.write(file.path, file.node, piece)
+    def _put(self, file: _File, at: int, data: bytes | memoryview) -> None:
+        """Have some of the content written; what is written when nothing is wanted any more completes the file."""
+        node, last, length = file.node, file.counted and not file.wanted, len(data)
+        exact = last and not file.begun and length == node.size
+        extents = node.extra.extents if node.extra else None
+        wanted = self._target.attributes(node)
+        piece = Piece(file.path, file.number, at, length, not file.begun, last, exact, node.size, extents, wanted)
         file.begun = True
-        self._counts.bytes += len(data)
-        if last:
+        self._makers.write(file, piece, data)
+
+    def _made(self, file: _File, piece: Piece, losses: list[Loss], error: Exception | None) -> None:
+        """Take note of what became of a piece."""
+        if file.failed:
+            return
+        if error is not None:
+            self._leave_out(file, error)
+            self._problem(file.path, error)
+            return
+        self._counts.bytes += piece.length
+        if piece.last:
             self._finished(file.path, losses)
 
-    def _data(self, want: _Want, opened: Opened) -> bytes:
+    def _give_up(self, file: _File, error: Exception) -> None:
+        """Leave a file out of which the rest can't be had, when nobody writes it any more."""
+        self._makers.settle()
+        self._leave_out(file, error)
+
+    def _leave_out(self, file: _File, error: Exception) -> None:
+        """Leave a file out; but where the restore ends for want of room, the next one goes on with what there is."""
+        file.failed = True
+        if not (isinstance(error, NoRoom) or (isinstance(error, OSError) and error.errno in FULL)):
+            self._target.drop(file.path)
+
+    def _data(self, want: _Want, opened: Opened) -> bytes | memoryview:
         """A blob out of a fetched frame, or from wherever else it can be had. Raises `Damaged`."""
         if opened.problem is None:
             try:
-                return self._reader.cut(opened.raw, want.location, want.blob, tree=False)
+                return self._reader.view(opened.raw, want.location, want.blob, tree=False)
             except Damaged:
                 return self._elsewhere(want)
         return self._elsewhere(want)

@@ -31,10 +31,10 @@ class Places:
             yield offset + inside, piece
             at, length, place = at + piece, length - piece, place + 1
 
-    def write(self, fd: int, at: int, data: bytes) -> None:
+    def write(self, fd: int, at: int, data: bytes | memoryview) -> None:
         """Put content into an open file. Raises OSError."""
         view = memoryview(data)
-        for position, length in self.spans(at, len(data)):
+        for position, length in self.spans(at, len(view)):
             piece, view = view[:length], view[length:]
             while piece:
                 written = _pwrite(fd, piece, position)

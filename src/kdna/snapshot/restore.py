@@ -158,7 +158,7 @@ class _Restorer:
         self._counts = counts
         self._sink = sink
         self._losses = Losses()
-        self._assembler = Assembler(reader, target, counts, self._reporting, self._finished)
+        self._assembler = Assembler(reader, target, counts, self._finished, self._problem)
         self._twins = Twins(target, self._assembler.flush)
         self._folders: list[tuple[Path, Node]] = []  # to get their attributes at the end
         self._new_folders: set[Path] = set()  # made by this restore, so that nothing but its own is in them
@@ -169,6 +169,7 @@ class _Restorer:
 
     def close(self) -> None:
         """Let go of everything."""
+        self._assembler.close()
         self._target.close()
         self._losses.report(self._sink)
 
@@ -237,13 +238,18 @@ class _Restorer:
         """Report what goes wrong with one entry and go on; a target that takes nothing more ends the restore."""
         try:
             yield
-        except NoRoom:  # met in the midst of another entry
-            raise
-        except OSError as error:
+        except (OSError, Damaged, Missing, TargetError) as error:
+            self._problem(path, error)
+
+    def _problem(self, path: Path, error: Exception) -> None:
+        """Report what is wrong with one entry. Raises `NoRoom` where that is so for all that are to come."""
+        if isinstance(error, NoRoom):  # met in the midst of another entry
+            raise error
+        if isinstance(error, OSError):
             if error.errno in FULL:
                 raise NoRoom(f"{_shown(path)}: {error.strerror}") from None
             self._fail(path, error.strerror or str(error))
-        except (Damaged, Missing, TargetError) as error:
+        else:
             self._fail(path, str(error))
 
     def _fail(self, path: Path, why: str) -> None:

@@ -14,15 +14,15 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from typing import NamedTuple
+
+import msgspec
 
 from kdna.errors import Damaged, TargetError
 from kdna.snapshot.attributes import Attributes, Loss
-from kdna.snapshot.folders import Folders
+from kdna.snapshot.folders import Folders, Path
 from kdna.snapshot.metadata import Owners, disk
 from kdna.snapshot.node import BLOCK, CHARACTER, FIFO, FILE, FOLDER, SYMLINK, Node
 from kdna.snapshot.places import Places
-from kdna.snapshot.walk import Path
 
 _TYPES = {
     FILE: stat.S_IFREG,
@@ -37,39 +37,43 @@ FULL = {errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 class NoRoom(TargetError):
-    """The target takes nothing more at all: it is full, or read-only."""
+    """The target takes nothing more at all: it is full, or read-only, or nobody writes to it any more."""
 
     default_hint = "Make room and run the restore again: what is there is not fetched again."
 
 
-class Piece(NamedTuple):
-    """Some of the content of a file that is being made."""
+class Piece(msgspec.Struct, array_like=True, gc=False):
+    """Some of the content of a file that is being made, and what the file is to be in the end."""
 
+    path: Path
+    file: int  # tells the files of one restore apart
     at: int  # position in the content
-    data: bytes
-    places: Places
+    length: int  # bytes
     first: bool  # nothing was written before
     last: bool  # everything else was
     exact: bool  # the file is as long as its content when the last piece is written
+    size: int  # bytes of the file, holes included
+    extents: list[tuple[int, int]] | None  # as in `Extra`
+    wanted: Attributes
 
 
 class Target:
     """A folder to restore into. Every method raises OSError for what this machine says no to."""
 
     def __init__(self, root: disk.Folder, owners: Owners) -> None:
-        self._root = root
+        self.root = root
         self._owners = owners
         self._folders = Folders(root)
 
     def close(self) -> None:
         """Let go of all folders."""
         self._folders.close()
-        disk.close_folder(self._root)
+        disk.close_folder(self.root)
 
     def look(self, path: Path) -> os.stat_result | None:
         """What is at a path; None when nothing is."""
         if not path:
-            return disk.look_at_folder(self._root)
+            return disk.look_at_folder(self.root)
         try:
             with self._folders.at(path[:-1]) as folder:
                 return disk.look(folder, path[-1])
@@ -96,15 +100,15 @@ class Target:
         """Whether the file system takes upper and lower case for one another; found out by trying."""
         name = temporary_name(b"")
         try:
-            os.close(_create_over(self._root, name))
+            os.close(_create_over(self.root, name))
         except (OSError, TargetError):  # what is to be made will say what is wrong
             return False
         try:
-            disk.look(self._root, name.upper())
+            disk.look(self.root, name.upper())
         except OSError:
             return False
         finally:
-            disk.remove(self._root, name)
+            disk.remove(self.root, name)
         return True
 
     # folders
@@ -132,9 +136,9 @@ class Target:
         return False
 
     def _open_up_root(self) -> None:
-        status = disk.look_at_folder(self._root)
+        status = disk.look_at_folder(self.root)
         if status.st_mode & _ALL != _ALL:
-            disk.apply_to_folder(self._root, _opened_up(status))
+            disk.apply_to_folder(self.root, _opened_up(status))
 
     def _open_up(self, path: Path, status: os.stat_result) -> None:
         """Let ourselves write to a folder of ours; its own permissions follow at the end."""
@@ -165,12 +169,13 @@ class Target:
         os.close(fd)
         return None
 
-    def write(self, path: Path, node: Node, piece: Piece) -> list[Loss]:
-        """Write a piece of the file for `path` under its temporary name.
+    def write(self, piece: Piece, data: bytes | memoryview) -> list[Loss]:
+        """Write a piece of a file under its temporary name.
 
         The first piece makes the file unless it continues one, the last gives it its attributes and then its name, in
         place of whatever has that. The file is not kept open, however many are in the making.
         """
+        path = piece.path
         with self._folders.at(path[:-1], create=True) as folder:
             name = temporary_name(path[-1])
             if piece.first:
@@ -179,12 +184,12 @@ class Target:
             else:
                 fd = _continue(folder, name)
             try:
-                piece.places.write(fd, piece.at, piece.data)
+                Places(piece.extents).write(fd, piece.at, data)
                 if not piece.last:
                     return []
                 if not piece.exact:
-                    os.ftruncate(fd, node.size)
-                losses = disk.apply_to_file(fd, self.attributes(node))
+                    os.ftruncate(fd, piece.size)
+                losses = disk.apply_to_file(fd, piece.wanted)
             finally:
                 os.close(fd)
             _take_place(folder, name, path[-1])

@@ -10,7 +10,6 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
@@ -99,7 +98,7 @@ class _Comparison:
         self._counts = counts
         self._rules = rules
         # Only asked whether files match; it writes nothing.
-        self._assembler = Assembler(reader, target, counts, lambda _: nullcontext(), lambda *_: None)
+        self._assembler = Assembler(reader, target, counts, lambda *_: None, lambda *_: None)
 
     def run(self, root: Node, base: Path) -> Iterator[Difference]:
         """Differences, in the order of the walk; what is extra in a folder comes behind it."""

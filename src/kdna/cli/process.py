@@ -1,0 +1,30 @@
+"""Settings of this process for work with many files and much memory."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h of glibc
+_KEPT = 256 * 1024 * 1024
+_LARGE = 32 * 1024 * 1024
+
+
+def prepare_for_much() -> None:
+    """Look for cyclic garbage seldom, for there is hardly any; and let memory that was freed be used again at once.
+
+    glibc gives buffers of megabytes back to the system as soon as they are free and gets new ones, whose pages the
+    kernel clears one by one: of a restore that was a fifth of the time in the kernel, and a fifth of its memory.
+    """
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+    if sys.platform != "linux":
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library
+        return
+    mallopt(_M_ARENA_MAX, 1)
+    mallopt(_M_MMAP_THRESHOLD, _LARGE)
+    mallopt(_M_TRIM_THRESHOLD, _KEPT)
