@@ -82,6 +82,20 @@ def test_without_any_backup_there_are_no_tags(nas: Path) -> None:
     assert done("tag", "list").err == "There are no tags.\n"
 
 
+def test_nobody_who_could_not_look_says_that_there_is_nothing(
+    first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KDNA_KEY_FILE", str(tmp_path / "nowhere.key"))
+    for words in (["tag", "list"], ["server", "list", "papers"], ["backup", "list"]):
+        outcome = run(*words)
+        assert outcome.code == 1
+        assert outcome.out == ""
+        said = (
+            f"Error: server nas: the backups on nas are encrypted, and there is no key file {tmp_path / 'nowhere.key'}"
+        )
+        assert outcome.err.splitlines()[0] == said
+
+
 def test_a_deleted_tag_leaves_the_backup_and_says_how_to_reach_it(first: str, docs: Path, tmp_path: Path) -> None:
     done("tag", "add", "-t", "more", "-p", "papers", "-f", "first")
     outcome = done("tag", "delete", "-t", "first")

@@ -16,7 +16,7 @@ from kdna.actions.caller import AskHostKey, Caller
 from kdna.actions.keys import ensure_key
 from kdna.actions.remembering import known_at, remember_place
 from kdna.config.records import Server
-from kdna.errors import Denied, Exists, HostKeyUnknown, NoRepository, Unreachable, Unsupported, Vanished
+from kdna.errors import Denied, Exists, HostKeyUnknown, NoRepository, Unreachable, Unsupported, Vanished, WrongKey
 from kdna.repository.opening import Repository, create_repository, open_repository
 from kdna.seal.keys import AccessKey
 from kdna.storage.address import Address, parse_address
@@ -83,6 +83,13 @@ class Place:
                     f"'kdna server accept {self.server.alias}' lets new ones begin.",
                 ) from None
             raise NoRepository(f"there are no backups on {self.server.alias} yet") from None
+        except WrongKey:
+            if key is not None:
+                raise
+            missing = self.caller.home.key_file
+            raise WrongKey(
+                f"the backups on {self.server.alias} are encrypted, and there is no key file {missing}"
+            ) from None
         if known is None:
             remember_place(self.caller.home, name, repository.id)
         elif known != repository.id:

@@ -155,7 +155,7 @@ def list_(settings: Settings, /, project: str | None, accept_new_host_key: bool)
         ]
         if rows or not project:
             say_table(("id", "alias", "address", "repository", "port", "encrypted", ""), rows, right=("port",))
-        elif not settings.quiet:
+        elif not settings.quiet and not found.listing.problems:  # who could not look does not know
             tell(f"No server holds backups of project {visible(project)}.")
         tell_problems(found.listing.problems)
     return 1 if found.listing.problems else 0

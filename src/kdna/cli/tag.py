@@ -91,7 +91,7 @@ def list_(settings: Settings, /, project: str | None, server: str | None, accept
         if found.tags:
             columns = ["project", "tag", "source", "time", "id", "server"]
             say_table(columns, [_row(tagged) for tagged in found.tags])
-        elif not settings.quiet:
+        elif not settings.quiet and not problems:  # who could not look does not know
             tell("There are no tags." if project is None else "There are no tags in that project.")
         tell_problems(problems)
     return 1 if problems else 0
