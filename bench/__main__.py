@@ -71,7 +71,7 @@ def run(chosen: argparse.Namespace) -> dict[str, Any]:
         for name, setting in itertools.product(chosen.data.split(","), where):
             data = make(name, work, chosen.scale)
             cell = Cell(data, setting, tools, run_folder, chosen.backups)
-            result["data"][data.name] = data.facts
+            result["data"][data.name] = data.facts()
             lacking = cell.lacking()
             if lacking:
                 cell.failures.append(

@@ -51,11 +51,10 @@ class Cell:
 
     def lacking(self) -> int:
         """Bytes of disk that one round needs beyond what is free; 0 when there is room."""
-        size = sum(file.lstat().st_blocks * 512 for file in self.data.files())
         plain = sum(not tool.is_peer for tool in self.tools)
         repositories = (len(self.tools) - plain) * self.data.stored * 1.3 + plain
         restored = len(self.tools) if self._keeps_restored() else 1
-        needed = size * (repositories + (restored if "restore" in self.data.jobs else 0)) + RESERVE
+        needed = self.data.sizes[2] * (repositories + (restored if "restore" in self.data.jobs else 0)) + RESERVE
         return max(0, int(needed - shutil.disk_usage(self.folder).free))
 
     def run(self, rounds: int, settle: bool) -> None:
@@ -78,7 +77,7 @@ class Cell:
                 time.sleep(SETTLE_SECONDS if settle and self._keeps_restored() else 0)
 
     def _keeps_restored(self) -> bool:
-        return self.data.facts["files"] >= MANY_FILES
+        return self.data.sizes[0] >= MANY_FILES
 
     def _set_up(self, folder: Path) -> Places:
         """An empty repository for each tool; one with many backups for the data set that has them."""
