@@ -54,7 +54,7 @@ def draw(tables: list[Table], result: dict[str, Any]) -> str:
 
 def _block(table: Table, facts: dict[str, float], top: int) -> tuple[str, int]:
     """One data set on one target, and where the next block begins."""
-    size = f"{facts['files']:,} files, {facts['mb']:,.0f} MB"
+    size = f"{facts['files']:,} {'file' if facts['files'] == 1 else 'files'}, {facts['mb']:,.0f} MB"
     parts = [
         f'<line x1="24" y1="{top - 14}" x2="{WIDTH - 24}" y2="{top - 14}" stroke="#e2e8f0"/>',
         _text(24, top + 4, table.title, 13.5, "#0f172a", "600"),

@@ -198,7 +198,7 @@ def _image(root: Path, scale: float) -> None:
 def _office(root: Path, scale: float) -> None:
     rng = random.Random("office")
     documents = [(f"letters/{n // 50:03}/letter-{n:05}.docx", _size(rng, 60_000)) for n in range(_of(4000, scale))]
-    pictures = [(f"pictures/{n // 50:03}/img-{n:05}.jpeg", _size(rng, 2_000_000)) for n in range(_of(400, scale))]
+    pictures = [(f"pictures/{n // 50:03}/img-{n:05}.jpeg", _size(rng, 2_000_000)) for n in range(_of(300, scale))]
     _write(root, documents, content.document)
     _write(root, pictures, content.picture)
 
@@ -257,7 +257,7 @@ RECIPES = {
     "scan": Recipe(_scan, "1 000 000 files of 100 bytes; two backups", BACKUPS[:2], stored=0.3),
     "large": Recipe(_large, "64 files, 4 GB, random"),
     "image": Recipe(_image, "a virtual machine's disk, 2 GB; 1 % changes", stored=0.6),
-    "office": Recipe(_office, "4000 documents and 400 pictures, 1 GB", stored=0.9),
+    "office": Recipe(_office, "4000 documents and 300 pictures, 1 GB", stored=0.9),
     "logs": Recipe(_logs, "100 log files, 1 GB", stored=0.2),
     "sparse": Recipe(_sparse, "one file of 20 GB, 2 GB of it random, the rest holes; two backups", BACKUPS[:2]),
     "history": Recipe(_history, "ten small files, backed up --backups times", ("list", "help")),
