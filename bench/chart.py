@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from bench.figures import extent, shown
+
 if TYPE_CHECKING:
     from bench.report import Table
 
@@ -54,11 +56,10 @@ def draw(tables: list[Table], result: dict[str, Any]) -> str:
 
 def _block(table: Table, facts: dict[str, float], top: int) -> tuple[str, int]:
     """One data set on one target, and where the next block begins."""
-    size = f"{facts['files']:,} {'file' if facts['files'] == 1 else 'files'}, {facts['mb']:,.0f} MB"
     parts = [
         f'<line x1="24" y1="{top - 14}" x2="{WIDTH - 24}" y2="{top - 14}" stroke="#e2e8f0"/>',
         _text(24, top + 4, table.title, 13.5, "#0f172a", "600"),
-        _text(24 + 8 * len(table.title) + 14, top + 4, size, 11.5, "#64748b"),
+        _text(24 + 8 * len(table.title) + 14, top + 4, extent(facts), 11.5, "#64748b"),
     ]
     rows = {title: (unit, row) for title, unit, row in table.rows}
     names = [name for name in TITLES if name in rows]
@@ -73,8 +74,6 @@ def _block(table: Table, facts: dict[str, float], top: int) -> tuple[str, int]:
 
 
 def _bars(tools: list[str], title: str, unit: str, row: dict[str, float], x: int, top: int) -> str:
-    from bench.report import shown
-
     longest = max(row.values()) or 1
     parts = [_text(x, top + 23, f"{title}, {unit}", 11, "#475569")]
     for line, tool in enumerate(tools):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import chart
+from bench.figures import shown
 
 Figures = dict[str, float]  # tool: median
 Row = tuple[str, str, str, Callable[[dict[str, Any]], float]]
@@ -93,11 +94,6 @@ def _ratio(ratio: tuple[float, str] | None) -> str:
 
 def _row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def shown(value: float) -> str:
-    """Three digits that mean something."""
-    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
 
 
 def tables(result: dict[str, Any]) -> list[Table]:
