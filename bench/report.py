@@ -65,10 +65,7 @@ class Table:
         return (row["kdna"] / row[best], best) if best and "kdna" in row else None
 
     def markdown(self, facts: dict[str, float]) -> list[str]:
-        lines = [
-            f"## {self.title}: {facts['files']:,} {'file' if facts['files'] == 1 else 'files'}, {facts['mb']:,} MB",
-            "",
-        ]
+        lines = [f"## {self.title}: {extent(facts)}", ""]
         lines.append(_row("", *self.tools, "kdna ÷ best peer"))
         lines.append("|---|" + "--:|" * (len(self.tools) + 1))
         for title, unit, row in self.rows:
