@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import chart
-from bench.figures import shown
+from bench.figures import extent, shown
 
 Figures = dict[str, float]  # tool: median
 Row = tuple[str, str, str, Callable[[dict[str, Any]], float]]
