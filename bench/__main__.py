@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import report
-from bench.data import RECIPES, make
+from bench.data import RECIPES, NoRoomError, make
 from bench.measure import machine
 from bench.peers import folder_of_peers
 from bench.run import Cell, Setting
@@ -69,18 +69,16 @@ def run(chosen: argparse.Namespace) -> dict[str, Any]:
         run_folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="run-", dir=work)))
         where = list(stack.enter_context(_settings(chosen, run_folder)))
         for name, setting in itertools.product(chosen.data.split(","), where):
-            data = make(name, work, chosen.scale)
-            cell = Cell(data, setting, tools, run_folder, chosen.backups)
+            try:
+                data = make(name, work, chosen.scale)
+                cell = Cell(data, setting, tools, run_folder, chosen.backups)
+                cell.check_room()
+            except NoRoomError as error:
+                result["failures"].append(f"{name}, {setting.name}: not measured. {error}")
+                print(result["failures"][-1], file=sys.stderr)
+                continue
+            cell.run(chosen.runs, settle=chosen.scale >= 0.2)
             result["data"][data.name] = data.facts()
-            lacking = cell.lacking()
-            if lacking:
-                cell.failures.append(
-                    f"{data.name}, {setting.name}: not measured, {lacking / 1e9:.1f} GB of disk lack; "
-                    "choose a smaller --scale, fewer --tools, or another disk by --work"
-                )
-                print(cell.failures[-1], file=sys.stderr)
-            else:
-                cell.run(chosen.runs, settle=chosen.scale >= 0.2)
             result["samples"] += cell.samples
             result["failures"] += cell.failures
             report.write(result, chosen.out / f"{chosen.name}.json")

@@ -24,6 +24,7 @@ from bench.content import MB
 
 RECIPES_VERSION = "3"  # raise it when a generator changes, so that old folders are not taken for new ones
 EPOCH = 1_600_000_000  # modification times lie in the two years after this
+RESERVE = 2e9  # bytes of disk that stay free
 MANY_FILES = 5_000  # from here on, what is deleted slows the file system down; see run.SETTLE_SECONDS
 
 Entry = tuple[str, int]  # path below the data set's folder, size in bytes
@@ -33,12 +34,17 @@ BACKUPS = ("first", "unchanged", "changed")
 JOBS = (*BACKUPS, "restore", "restore one", "verify", "verify data", "prune")
 
 
+class NoRoomError(Exception):
+    """The disk hasn't enough free bytes."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a data set is made at a scale (1: whole), which jobs are done with it, how much of it a repository takes."""
 
     make: Callable[[Path, float], None]
     what: str
+    disk: float  # bytes of disk that the whole takes
     jobs: tuple[str, ...] = JOBS
     stored: float = 1.0
 
@@ -148,6 +154,8 @@ def make(name: str, work: Path, scale: float) -> Dataset:
         shutil.rmtree(folder)
         shutil.rmtree(_away(folder))
     if not folder.exists():
+        work.mkdir(parents=True, exist_ok=True)
+        check_room(work, RECIPES[name].disk * scale)
         print(f"making {folder}", flush=True)
         part = folder.with_name(folder.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
@@ -155,6 +163,14 @@ def make(name: str, work: Path, scale: float) -> Dataset:
         RECIPES[name].make(part, scale)
         part.rename(folder)
     return Dataset(name, folder, RECIPES[name].jobs, RECIPES[name].stored)
+
+
+def check_room(folder: Path, needed: float) -> None:
+    """Raise NoRoomError unless that many bytes are free, and a reserve."""
+    lacking = needed + RESERVE - shutil.disk_usage(folder).free
+    if lacking > 0:
+        hint = "choose a smaller --scale, fewer --tools, or another disk by --work"
+        raise NoRoomError(f"{lacking / 1e9:.1f} GB of disk lack: {hint}")
 
 
 def _copy(original: Path, data: Path) -> Dataset:
@@ -252,13 +268,13 @@ def _write_group(root: Path, fill: Fill, entries: list[Entry]) -> None:
 
 
 RECIPES = {
-    "source": Recipe(_source, "25 000 files like a source tree, 434 MB", stored=0.3),
-    "small": Recipe(_small, "300 000 files of about 1 kB", stored=0.5),
-    "scan": Recipe(_scan, "1 000 000 files of 100 bytes; two backups", BACKUPS[:2], stored=0.3),
-    "large": Recipe(_large, "64 files, 4 GB, random"),
-    "image": Recipe(_image, "a virtual machine's disk, 2 GB; 1 % changes", stored=0.6),
-    "office": Recipe(_office, "4000 documents and 300 pictures, 1 GB", stored=0.9),
-    "logs": Recipe(_logs, "100 log files, 1 GB", stored=0.2),
-    "sparse": Recipe(_sparse, "one file of 20 GB, 2 GB of it random, the rest holes; two backups", BACKUPS[:2]),
-    "history": Recipe(_history, "ten small files, backed up --backups times", ("list", "help")),
+    "source": Recipe(_source, "25 000 files like a source tree, 434 MB", 0.5e9, stored=0.3),
+    "small": Recipe(_small, "300 000 files of about 1 kB", 1.3e9, stored=0.5),
+    "scan": Recipe(_scan, "1 000 000 files of 100 bytes; two backups", 4.4e9, BACKUPS[:2], stored=0.3),
+    "large": Recipe(_large, "64 files, 4 GB, random", 4.1e9),
+    "image": Recipe(_image, "a virtual machine's disk, 2 GB; 1 % changes", 2e9, stored=0.6),
+    "office": Recipe(_office, "4000 documents and 300 pictures, 1 GB", 1.1e9, stored=0.9),
+    "logs": Recipe(_logs, "100 log files, 1 GB", 1e9, stored=0.2),
+    "sparse": Recipe(_sparse, "one file of 20 GB, 2 GB of it random, the rest holes; two backups", 2e9, BACKUPS[:2]),
+    "history": Recipe(_history, "ten small files, backed up --backups times", 1e5, ("list", "help")),
 }

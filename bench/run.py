@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench.data import BACKUPS, MANY_FILES, Dataset
+from bench.data import BACKUPS, MANY_FILES, RESERVE, Dataset, check_room
 from bench.measure import Measurement, ToolFailedError, chill, compare, compare_one, measure, stored_bytes, warm
 from bench.server import Remote, Server
 from bench.tools import Command, Place, Tool
@@ -20,7 +20,6 @@ from bench.tools import Command, Place, Tool
 # ext4 does not give out an inode again until up to six minutes after it was deleted, and searching for others costs a
 # restore more than its own work. So everything stays until the end, or until the disk is full, and then a round waits.
 SETTLE_SECONDS = 370
-RESERVE = 2 << 30  # bytes of disk that stay free
 Sample = dict[str, object]
 Places = dict[Tool, Place]
 
@@ -49,13 +48,12 @@ class Cell:
         self.compared: set[str] = set()
         self.stored: dict[str, int] = {}
 
-    def lacking(self) -> int:
-        """Bytes of disk that one round needs beyond what is free; 0 when there is room."""
+    def check_room(self) -> None:
+        """Raise NoRoomError unless the disk has room for a round."""
         plain = sum(not tool.is_peer for tool in self.tools)
         repositories = (len(self.tools) - plain) * self.data.stored * 1.3 + plain
-        restored = len(self.tools) if self._keeps_restored() else 1
-        needed = self.data.sizes[2] * (repositories + (restored if "restore" in self.data.jobs else 0)) + RESERVE
-        return max(0, int(needed - shutil.disk_usage(self.folder).free))
+        restored = (len(self.tools) if self._keeps_restored() else 1) if "restore" in self.data.jobs else 0
+        check_room(self.folder, self.data.sizes[2] * (repositories + restored))
 
     def run(self, rounds: int, settle: bool) -> None:
         used: list[Path] = []
