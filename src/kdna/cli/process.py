@@ -12,13 +12,12 @@ _LARGE = 32 * 1024 * 1024
 
 
 def prepare_for_much() -> None:
-    """Look for cyclic garbage seldom, for there is hardly any; and let memory that was freed be used again at once.
+    """Leave what is there now out when looking for cyclic garbage; and let freed memory be used again at once.
 
     glibc gives buffers of megabytes back to the system as soon as they are free and gets new ones, whose pages the
     kernel clears one by one: of a restore that was a fifth of the time in the kernel, and a fifth of its memory.
     """
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
     if sys.platform != "linux":
         return
     try:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import asyncssh
+from kdna.storage.ssh_library import asyncssh
 
 # In the order ssh tries them. Keys on a security key are left to the agent: nobody may be there to touch them.
 _DEFAULT_FILES = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")

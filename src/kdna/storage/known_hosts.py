@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import asyncssh
-from asyncssh.public_key import get_default_certificate_algs, get_default_public_key_algs
-
 from kdna.errors import StorageError
+from kdna.storage.ssh_library import asyncssh
 
 SSH_PORT = 22
 _SYSTEM_FILES = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
@@ -47,8 +45,9 @@ class KnownHosts:
         Certificates help only those who trust an authority for that host, so others do not ask for them.
         """
         keys, authorities, _ = self.match(host, "", port)
-        wanted = get_default_certificate_algs() if authorities else []
-        wanted += [name for key in keys for name in key.sig_algorithms] + get_default_public_key_algs()
+        wanted = asyncssh.public_key.get_default_certificate_algs() if authorities else []
+        wanted += [name for key in keys for name in key.sig_algorithms]
+        wanted += asyncssh.public_key.get_default_public_key_algs()
         return [name.decode("ascii") for name in dict.fromkeys(wanted)]
 
     def add(self, host: str, port: int, key: asyncssh.SSHKey) -> None:

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-import asyncssh
+from kdna.storage.ssh_library import asyncssh
 
 _MOST_LANES = 4  # a stock sshd allows ten sessions on a connection
 

@@ -10,8 +10,6 @@ import socket
 from dataclasses import dataclass, field
 from typing import cast
 
-import asyncssh
-
 from kdna import clock
 from kdna.errors import (
     HostKeyChanged,
@@ -28,6 +26,7 @@ from kdna.storage.keys import Offer, gather_keys
 from kdna.storage.known_hosts import SSH_PORT, KnownHosts, host_pattern
 from kdna.storage.link import Link, close_all
 from kdna.storage.ssh_config import read_options
+from kdna.storage.ssh_library import asyncssh
 
 _MOST_JUMPS = 8
 # AES-GCM runs in hardware nearly everywhere; the others follow for servers that lack it.

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
-from kdna.errors import ConnectionLost, Exists, Forbidden, Full, Missing
+from kdna.errors import ConnectionLost, Exists, Forbidden, Full, Missing, StorageError
 from kdna.storage.base import Entry, Space
 from kdna.storage.names import TEMPORARY, check_folder, check_name, parent
 
@@ -70,6 +70,8 @@ class Medium:
         self._durable: dict[str, bytes] = {}
         self._changes: list[_Change] = []
         self._uploads = 0
+        self.version = 0  # grows with whatever happens to it
+        self.cuts = 0  # of its power
 
     def copy(self) -> Medium:
         """An independent medium in the same state, unsynced changes included."""
@@ -78,7 +80,20 @@ class Medium:
             twin.now, twin._uploads = self.now, self._uploads
             twin.objects, twin._times = dict(self.objects), dict(self._times)
             twin._durable, twin._changes = dict(self._durable), list(self._changes)
+            twin.version, twin.cuts = self.version, self.cuts
             return twin
+
+    def put_back(self, earlier: Medium) -> None:
+        """Be again as an earlier copy was."""
+        with self.lock:
+            self.now, self._uploads, self.version = earlier.now, earlier._uploads, self.version + 1
+            self.objects, self._times = dict(earlier.objects), dict(earlier._times)
+            self._durable, self._changes = dict(earlier._durable), list(earlier._changes)
+
+    @property
+    def unsynced(self) -> int:
+        """How many changes of names a power cut could take back."""
+        return len(self._changes)
 
     def power_cut(self, seed: int | None = None) -> None:
         """Lose unsynced changes of names: all of them, or those that `seed` chooses.
@@ -92,11 +107,14 @@ class Medium:
                     _apply(self._durable, name, content)
             self._changes = []
             self.objects = dict(self._durable)
+            self.version += 1
+            self.cuts += 1
 
     def change(self, name: str, content: bytes | None) -> None:
         """Let a name appear or disappear; durable only after a flush of its folder."""
         _apply(self.objects, name, content)
         self._changes.append(_Change(name, content))
+        self.version += 1
         if content is not None:
             self._times.setdefault(name, self.now)
 
@@ -108,6 +126,8 @@ class Medium:
                 _apply(self._durable, *change)
             else:
                 rest.append(change)
+        if len(rest) != len(self._changes):
+            self.version += 1
         self._changes = rest
 
     def damage(self, name: str, content: bytes) -> None:
@@ -116,6 +136,7 @@ class Medium:
             self.objects[name] = content
             self._durable[name] = content
             self._changes = [change for change in self._changes if change.name != name]
+            self.version += 1
 
     def used(self) -> int:
         """Bytes of all objects."""
@@ -141,6 +162,9 @@ class MemoryStorage:
     With `append_only` the server lets this client neither rename nor remove, and temporary names stay beside the final
     ones, as on a real server that is set so. `operations` tells what it has asked for so far. `before(verb, name)` is
     called ahead of each operation, with the medium's lock held by this thread: a test may act there as another client.
+
+    A client outlives a power cut as one over SFTP does, by connecting anew: the next `sync` finds out whether a name
+    is gone that was given since the last one.
     """
 
     def __init__(
@@ -153,6 +177,8 @@ class MemoryStorage:
         self.before: Callable[[str, str], None] | None = None
         self._ended: BaseException | None = None
         self._touched: set[str] = set()
+        self._unsynced: set[str] = set()  # names that a power cut could still take away
+        self._synced_at = self.medium.cuts  # power cuts until the last sync
 
     @property
     def location(self) -> str:
@@ -173,6 +199,7 @@ class MemoryStorage:
                 raise Exists(f"object {name} exists already")
             medium.change(name, content)
             self._touched.add(parent(name))
+            self._unsynced.add(name)
 
         def publish() -> None:
             link()
@@ -203,6 +230,7 @@ class MemoryStorage:
             self.medium.change(old, None)
             self.medium.change(new, content)
             self._touched |= {parent(old), parent(new)}
+            self._unsynced = (self._unsynced - {old}) | {new}
 
         self._do("rename", check_name(old), move)
 
@@ -219,6 +247,7 @@ class MemoryStorage:
             raise Exists(f"object {new} exists already")
         self.medium.change(new, content)
         self._touched.add(parent(new))
+        self._unsynced.add(new)
 
     def _refuse_if_append_only(self) -> None:
         if self.append_only:
@@ -232,16 +261,23 @@ class MemoryStorage:
             self._content(name)
             self.medium.change(name, None)
             self._touched.add(parent(name))
+            self._unsynced.discard(name)
 
         self._do("remove", check_name(name), take)
 
     def sync(self, folders: Iterable[str] = ()) -> None:
-        """Make the names this client has changed durable, and all in `folders`."""
+        """Make the names this client has changed durable, and all in `folders`.
+
+        Raises `StorageError` when a power cut has taken one of them.
+        """
         chosen = set(folders)
 
         def flush() -> None:
-            self.medium.flush(self._touched | chosen)
-            self._touched = set()
+            medium = self.medium
+            if medium.cuts != self._synced_at and not self._unsynced <= medium.objects.keys():
+                raise StorageError("the server has forgotten what it had confirmed: it was restarted meanwhile")
+            medium.flush(self._touched | chosen)
+            self._touched, self._unsynced, self._synced_at = set(), set(), medium.cuts
 
         self._do("sync", "", flush)
 

@@ -8,8 +8,6 @@ from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-import asyncssh
-
 from kdna.errors import Denied, Exists, Forbidden, ForeignFolder, Missing, StorageError
 from kdna.storage import shell
 from kdna.storage.base import Entry, Space
@@ -17,6 +15,7 @@ from kdna.storage.link import Link
 from kdna.storage.names import TEMPORARY, is_name, temporary_name
 from kdna.storage.sftp_answers import above, exists, explained, is_folder, leading_to, room
 from kdna.storage.ssh import LOST
+from kdna.storage.ssh_library import asyncssh
 from kdna.storage.transfer import download, in_flight, upload
 
 T = TypeVar("T")

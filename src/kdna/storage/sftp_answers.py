@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncssh
-
 from kdna.errors import Denied, Exists, Full, Missing, StorageError
 from kdna.storage.base import Space
+from kdna.storage.ssh_library import asyncssh
 
 _TINY = 64 << 10  # a file system with less room than this counts as full
 _MOUNTED_READ_ONLY = 1  # a flag of statvfs@openssh.com

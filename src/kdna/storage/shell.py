@@ -10,10 +10,9 @@ import asyncio
 import re
 from collections.abc import Sequence
 
-import asyncssh
-
 from kdna.errors import NoShell
 from kdna.storage.link import Link
+from kdna.storage.ssh_library import asyncssh
 
 _MARK = b"kdna-hash"
 _TOOLS = (

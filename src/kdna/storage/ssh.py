@@ -10,13 +10,12 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-import asyncssh
-
 from kdna import clock
 from kdna.errors import ConnectionLost, HostKeyUnknown, LoginRefused, StorageError, Unreachable
 from kdna.storage.address import Address
 from kdna.storage.link import Link
 from kdna.storage.login import Timing, UnknownHostKey, log_in
+from kdna.storage.ssh_library import asyncssh
 
 T = TypeVar("T")
 AskHostKey = Callable[[str, int, str, str], bool]  # host, port, key type, SHA-256 fingerprint -> trust it?

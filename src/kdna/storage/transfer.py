@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, cast
 
-import asyncssh
+from kdna.storage.ssh_library import asyncssh
 
 _IN_FLIGHT = 4 << 20  # bytes asked for or sent and not answered yet, per object
 
