@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -277,6 +278,35 @@ def test_progress_is_seen_on_a_terminal_and_gone_at_the_end(nas: Path, big: Path
     terminal = Terminal("-q", "backup", "add", "papers", big, "u")
     assert terminal.wait() == 0
     assert terminal.screen == ""
+
+
+@posix
+def test_what_is_told_while_the_display_rests_stays_on_the_screen(nas: Path, big: Path) -> None:
+    done("auto-backup", "create", "-i", "1", "-n", "papers", "-p", big, "--no-schedule")
+    terminal = Terminal("auto-backup", "run", "-i", "1")
+    terminal.expect("new, ")  # a display of several lines
+    assert terminal.wait() == 0
+    head, files, sent, *rest = what_stays(terminal.raw.decode())
+    assert head.startswith("Auto-backup 1: papers:papers-")
+    assert files.strip().startswith("200 files, ")
+    assert sent.endswith(" sent")
+    assert not any(rest)
+
+
+def what_stays(raw: str) -> list[str]:
+    """The lines on a screen at the end, of what moves up and wipes out lines on its way."""
+    lines, at = [""], 0
+    for token in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", raw):
+        if token == "\n":
+            at += 1
+            lines += [""] * (at == len(lines))
+        elif token == "\x1b[1A":
+            at -= 1
+        elif token == "\x1b[2K":
+            lines[at] = ""
+        elif not token.startswith(("\x1b", "\r")):
+            lines[at] += token
+    return lines
 
 
 @posix

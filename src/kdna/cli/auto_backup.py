@@ -28,7 +28,7 @@ from kdna.errors import UsageError
 if TYPE_CHECKING:
     from kdna.actions.auto_backups import Settled
 
-_QUESTION = "Minute, hour, day of the month, month and day of the week, such as 30 2 * * 1-5:"
+_QUESTION = "Minute, hour, day of the month, month, day of the week (30 2 * * 1-5):"
 _ID_HELP = "The auto-backup."
 
 

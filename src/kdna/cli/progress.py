@@ -88,13 +88,21 @@ class LiveReport(Report):
     def __init__(self, counts: Counts) -> None:
         # 60 ms to import, which those who see no display need not pay
         from rich.console import Console
-        from rich.live import Live
 
         self._counts = counts
         self._began = SYSTEM.monotonic()
         self._seen: deque[tuple[float, int]] = deque()
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self._live: Live = Live(
+        self._live = self._display()
+        self._turn = threading.RLock()  # a line and a drawing at once would draw over each other
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._redraw, name="kdna-progress", daemon=True)
+
+    def _display(self) -> Live:
+        """A display that has drawn nothing yet; one that has, and starts again, would wipe out what was told since."""
+        from rich.live import Live
+
+        return Live(
             console=self._console,
             get_renderable=self._draw,
             auto_refresh=False,
@@ -102,9 +110,6 @@ class LiveReport(Report):
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        self._turn = threading.RLock()  # a line and a drawing at once would draw over each other
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._redraw, name="kdna-progress", daemon=True)
 
     def __enter__(self) -> LiveReport:
         self._live.start(refresh=True)
@@ -124,6 +129,7 @@ class LiveReport(Report):
             try:
                 yield
             finally:
+                self._live = self._display()
                 self._live.start(refresh=True)
 
     def _line(self, text: str) -> None:
