@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import pytest
 from program import done, run
 
 import cron
+
+if sys.platform != "win32":
+    import pwd
 
 MINE = b'MAILTO=""\n# mine\n5 4 * * 1\tdate # caf\xe9\n'
 
@@ -68,6 +72,15 @@ def test_the_command_of_an_entry_runs_as_it_stands_there(crontab: cron.Account, 
         finished = subprocess.run(["/bin/sh", "-c", command], env=environ, capture_output=True, text=True, cwd="/")
         assert (finished.returncode, finished.stdout) == (0, ""), finished
     assert len(done("backup", "list", "--json").answer["backups"]) == 1
+
+
+def test_an_entry_brings_along_a_home_that_the_scheduler_would_not_set(
+    crontab: cron.Account, home: Path, auto: list[str], docs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert all(f" HOME={home} " in line for line in auto[1:])
+    monkeypatch.setenv("HOME", pwd.getpwuid(os.getuid()).pw_dir)
+    done("auto-backup", "update", "-i", "B2", "weekly")
+    assert all(" HOME=" not in line for line in entry(crontab))
 
 
 def test_an_update_changes_the_entry_in_place(crontab: cron.Account, home: Path, auto: list[str], docs: Path) -> None:

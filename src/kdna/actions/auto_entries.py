@@ -53,7 +53,22 @@ def handed_on(caller: Caller) -> dict[str, str]:
         value = os.environ.get(name)
         if value:
             found[name] = str(caller.home.key_file) if name == "KDNA_KEY_FILE" else value
-    return found
+    home = _moved_home()
+    return found if home is None else {"HOME": home, **found}
+
+
+def _moved_home() -> str | None:
+    """HOME, whose .ssh has keys and known hosts, where a scheduler would set another: with sudo on macOS, say."""
+    home = os.environ.get("HOME")
+    if sys.platform == "win32" or not home:
+        return None
+    import pwd  # only POSIX has it
+
+    try:
+        usual = pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:  # an account that no database knows, as in a container
+        return home
+    return None if os.path.realpath(home) == os.path.realpath(usual) else home
 
 
 def _take_back(caller: Caller, before: AutoBackup | None, after: AutoBackup | None) -> None:
