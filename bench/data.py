@@ -31,7 +31,8 @@ Entry = tuple[str, int]  # path below the data set's folder, size in bytes
 Fill = Callable[[random.Random, str, int], Iterator[bytes]]  # content from randomness, the folder's name and the size
 
 BACKUPS = ("first", "unchanged", "changed")
-JOBS = (*BACKUPS, "restore", "restore one", "verify", "verify data", "prune")
+# One file comes before all: a tool that keeps what it has read would have it already.
+JOBS = (*BACKUPS, "restore one", "restore", "verify", "verify data", "prune")
 
 
 class NoRoomError(Exception):

@@ -116,7 +116,7 @@ class Cell:
                 place = places[tool]
                 with self._failing(tool, "prepare prune"):
                     if tool.prune(place):
-                        self._measure(tool, place, tool.back_up(place, "half") + tool.prepare_prune(place))
+                        self._measure(tool, place, tool.back_up(place, "half"))
                     self.stored[tool.name] = stored_bytes(place.repository)
 
     @contextlib.contextmanager
@@ -141,6 +141,7 @@ class Cell:
         commands = self._commands(job, tool, place)
         if not commands:
             return {}
+        self._measure(tool, place, tool.prepare(place, job))
         self._prepare_cache(place.source if job in BACKUPS else place.repository)
         sample = self._measure(tool, place, commands)
         before = self.stored.get(tool.name, 0)
@@ -168,7 +169,7 @@ class Cell:
         if only:
             compare_one(only, target)
         elif tool.name not in self.compared:
-            compare(place.source, target / place.source.name)
+            compare(place.source, target / place.source.name, tool.loses)
             self.compared.add(tool.name)
         if not self._keeps_restored():
             shutil.rmtree(target)

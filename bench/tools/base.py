@@ -61,6 +61,7 @@ class Tool:
     syncs = "every file and folder"  # what it forces to the disk before it says done, as seen with strace
     version_option = "--version"
     is_peer = True  # encrypts and keeps history: the tools that KDNA is held against
+    loses: tuple[str, ...] = ()  # rsync options that overlook what its restore is known to lose; `how` tells it
     needs: tuple[str, ...] = ()
 
     def __init__(self, program: Command, version: str | None = None) -> None:
@@ -111,8 +112,8 @@ class Tool:
         """Read and check every byte that is stored."""
         return []
 
-    def prepare_prune(self, place: Place) -> list[Command]:
-        """Settings that a prune needs; not measured."""
+    def prepare(self, place: Place, job: str) -> list[Command]:
+        """What must be done before a job to make it the same for all; not measured."""
         return []
 
     def prune(self, place: Place) -> list[Command]:

@@ -9,7 +9,8 @@ from bench.tools.base import Command, Place, Tool
 
 class Kopia(Tool):
     name = "kopia"
-    how = "encrypted, zstd (its level 3); SFTP by its own SSH, nothing installed on the server"
+    how = "encrypted, zstd (its level 3); SFTP by its own SSH, nothing installed on the server; loses times of folders"
+    loses = ("--omit-dir-times",)
     syncs = "every file locally, nothing over SFTP"
 
     def environment(self, place: Place) -> dict[str, str]:
@@ -55,7 +56,12 @@ class Kopia(Tool):
     def verify_data(self, place: Place) -> list[Command]:
         return [self._kopia("snapshot", "verify", "--verify-files-percent=100")]
 
-    def prepare_prune(self, place: Place) -> list[Command]:
+    def prepare(self, place: Place, job: str) -> list[Command]:
+        """Before it reads all data, forget what is cached: else it checks its cache, not the repository."""
+        if job == "verify data":
+            return [self._kopia("cache", "clear")]
+        if job != "prune":
+            return []
         spans = ("hourly", "daily", "weekly", "monthly", "annual")
         return [self._kopia("policy", "set", "--global", "--keep-latest=1", *(f"--keep-{span}=0" for span in spans))]
 
