@@ -195,9 +195,9 @@ class Assembler:
         """Have some of the content written; what is written when nothing is wanted any more completes the file."""
         node, last, length = file.node, file.counted and not file.wanted, len(data)
         exact = last and not file.begun and length == node.size
-        extents = node.extra.extents if node.extra else None
-        wanted = self._target.attributes(node)
-        piece = Piece(file.path, file.number, at, length, not file.begun, last, exact, node.size, extents, wanted)
+        spans = list(file.places.spans(at, length))
+        wanted = self._target.attributes(node) if last else None
+        piece = Piece(file.path, file.number, length, spans, not file.begun, exact, node.size, wanted)
         file.begun = True
         self._makers.write(file, piece, data)
 

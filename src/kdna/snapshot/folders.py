@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
 from contextlib import AbstractContextManager
@@ -105,5 +106,6 @@ def _open_in(folder: disk.Folder, name: bytes, create: bool) -> disk.Folder:
     except FileNotFoundError:
         if not create:
             raise
-        disk.make_folder(folder, name)
+        with contextlib.suppress(FileExistsError):  # another process that makes files was faster
+            disk.make_folder(folder, name)
         return disk.open_folder(folder, name)

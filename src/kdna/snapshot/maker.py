@@ -11,6 +11,7 @@ to say. The pipes carry nothing else, so that neither side ever waits for the ot
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import os
 import struct
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from kdna import __version__
 from kdna.errors import Damaged, TargetError
 from kdna.snapshot.attributes import Loss
 from kdna.snapshot.metadata import Owners, disk
@@ -28,7 +30,8 @@ SLOTS = 4
 SLOT = 4 * 1024 * 1024 + 256 * 1024  # bytes: the largest blob that is cut, and room for its record
 REQUEST = struct.Struct("<II")
 LENGTH = struct.Struct("<I")
-READY = b"\0" * REQUEST.size  # the first answer
+READY = hashlib.sha256(__version__.encode()).digest()[: REQUEST.size]  # the first answer: we are of one version
+_LOSSES = 12  # classes of a file that are told, so that there is room for those of all; hardly any file has two
 
 
 class Outcome(msgspec.Struct, array_like=True, gc=False):
@@ -46,8 +49,8 @@ outcomes: msgspec.msgpack.Decoder[list[Outcome]] = msgspec.msgpack.Decoder(list[
 encode = msgspec.msgpack.Encoder().encode
 
 
-def serve(root: disk.Folder, memory_fd: int) -> None:
-    """Write batches into the folder that is open as `root`, until there are no more requests."""
+def serve(root: disk.Folder, memory_fd: int, parent: int) -> None:
+    """Write batches into the folder that is open as `root`, until there are no more requests or nobody who asks."""
     memory = mmap.mmap(memory_fd, SLOTS * SLOT)
     target = Target(root, Owners({}, {}))
     failed: set[int] = set()
@@ -56,15 +59,17 @@ def serve(root: disk.Folder, memory_fd: int) -> None:
         while len(request := os.read(sys.stdin.fileno(), REQUEST.size)) == REQUEST.size:
             slot, count = REQUEST.unpack(request)
             with view[slot * SLOT : (slot + 1) * SLOT] as batch:
-                record = encode(list(_written(target, batch, count, failed)))
+                record = encode(list(_written(target, batch, count, failed, parent)))
                 batch[: len(record)] = record
             os.write(sys.stdout.fileno(), REQUEST.pack(slot, len(record)))
 
 
-def _written(target: Target, batch: memoryview, count: int, failed: set[int]) -> Iterator[Outcome]:
+def _written(target: Target, batch: memoryview, count: int, failed: set[int], parent: int) -> Iterator[Outcome]:
     """Write the pieces of a batch; of a file of which one failed, nothing more. Outcomes of which there is news."""
     at = 0
     for number in range(count):
+        if os.getppid() != parent:  # it was killed, and the next restore must not meet us
+            sys.exit()
         end = at + LENGTH.size + LENGTH.unpack_from(batch, at)[0]
         piece = pieces.decode(batch[at + LENGTH.size : end])
         at = end + piece.length
@@ -74,7 +79,7 @@ def _written(target: Target, batch: memoryview, count: int, failed: set[int]) ->
             with batch[end:at] as data:
                 losses = target.write(piece, data)
             if losses:
-                yield Outcome(number, losses)
+                yield Outcome(number, list(dict.fromkeys(losses))[:_LOSSES])
             continue
         except OSError as error:
             outcome = Outcome(number, errno=error.errno or 0, problem=error.strerror or str(error))

@@ -2,16 +2,19 @@
 
 Files are spread over the processes by folder, so that the pieces of one file stay in order and no two processes wait
 for the same folder. What became of a piece is told when it is known: at once, or at the latest by `settle`. Of a file
-of which one piece could not be written the others are not, whatever is told of them.
+of which one piece could not be written nothing more is written, and nothing more is told.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import mmap
 import os
 import select
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -23,8 +26,10 @@ from kdna.snapshot.target import NoRoom, Piece, Target
 _MANY = 1000  # pieces: the work of a process's start
 _MUCH = 64 * 1024 * 1024  # bytes: the same
 _MOST = 4  # processes
-_BATCH = 256  # pieces, if their data leaves room for so many
+_BATCH = 256  # pieces that are sent off together
+_ENOUGH = 1024 * 1024  # bytes that are sent off, however few pieces: what waits is lost when we are killed
 _ASK = 64  # pieces between two looks whether processes are there
+_GRACE = 0.3  # seconds for what has arrived to be written when a restore is stopped, which is to take below a second
 _WELL = Outcome(0)
 
 File = TypeVar("File")
@@ -41,6 +46,12 @@ class Makers(Generic[File]):
         self._there: list[_Process[File]] = []
         self._wanted = True
         self._written = 0
+        self._failed: set[int] = set()  # files
+
+    @property
+    def helpers(self) -> list[int]:
+        """The ids of the processes that have been given work to do."""
+        return [process.pid for process in self._there]
 
     def expect(self, pieces: int, length: int) -> None:
         """So many pieces and bytes are to come: get help where that is much."""
@@ -51,11 +62,9 @@ class Makers(Generic[File]):
                 self._start(root)
 
     def _start(self, root: int) -> None:
-        for _ in range(_helpers()):
-            try:
-                self._coming.append(_Process(root, self._told))
-            except OSError:  # no more processes, or none at all: it takes longer without
-                break
+        with contextlib.suppress(OSError):  # no more processes, or none at all: it takes longer without
+            for _ in range(_helpers()):
+                self._coming.append(_Process(root, self._tell))
 
     def write(self, file: File, piece: Piece, data: bytes | memoryview) -> None:
         """Write a piece, now or soon. Raises `TargetError` when that can't be."""
@@ -67,15 +76,23 @@ class Makers(Generic[File]):
             if process.put(file, piece, data):
                 return
             process.settle()  # it is too large for a batch
-        self._write(file, piece, data)
+        if piece.file not in self._failed:
+            self._write(file, piece, data)
 
     def _write(self, file: File, piece: Piece, data: bytes | memoryview) -> None:
         try:
             losses = self._target.write(piece, data)
         except (OSError, Damaged, TargetError) as error:
-            self._told(file, piece, [], error)
+            self._tell(file, piece, [], error)
         else:
-            self._told(file, piece, losses, None)
+            self._tell(file, piece, losses, None)
+
+    def _tell(self, file: File, piece: Piece, losses: list[Loss], error: Exception | None) -> None:
+        if piece.file in self._failed:
+            return
+        if error is not None:
+            self._failed.add(piece.file)
+        self._told(file, piece, losses, error)
 
     def _welcome(self) -> None:
         """Give work to the processes when all have started; do without those that could not."""
@@ -84,31 +101,51 @@ class Makers(Generic[File]):
             self._coming = []
 
     def settle(self) -> None:
-        """Return when every piece is written, or told to be none."""
+        """Return when every piece is written, or told to be none. Raises `TargetError`."""
+        for process in self._there:
+            process.send()
         for process in self._there:
             process.settle()
 
     def close(self) -> None:
-        """End the processes, whatever they are at; what they leave, the next restore goes on from."""
-        for process in (*self._there, *self._coming):
-            process.close()
-        self._there, self._coming, self._wanted = [], [], False
+        """End the processes. What has arrived is still written if that takes no time, and not told any more."""
+        processes = [*self._there, *self._coming]
+        try:
+            deadline = time.monotonic() + _GRACE
+            for process in self._there:
+                process.finish(deadline)
+        finally:
+            self._there, self._coming, self._wanted = [], [], False
+            for process in processes:
+                process.close()
 
 
 def _helpers() -> int:
     """How many processes to start: of two processors one, so that the other reads and decrypts."""
-    if sys.platform != "linux" or not sys.executable or getattr(sys, "frozen", False):
+    if sys.platform != "linux" or not hasattr(os, "memfd_create"):  # which a Python built on an old system lacks
+        return 0
+    if not sys.executable or getattr(sys, "frozen", False):
         return 0
     return min(_MOST, len(os.sched_getaffinity(0)) // 2)
 
 
-def _memory() -> int:
-    """New memory of nobody's but those who have this descriptor."""
+def _memory(stack: contextlib.ExitStack) -> int:
+    """New memory of nobody's but those who have this descriptor, which the stack closes."""
     if sys.platform != "linux":
         raise NotImplementedError
     memory = os.memfd_create("kdna-maker")
+    stack.callback(os.close, memory)
     os.ftruncate(memory, SLOTS * SLOT)
     return memory
+
+
+def _is_readable(fd: int, seconds: float) -> bool:
+    """Wait so long for something to be read, or its end."""
+    if sys.platform == "win32":
+        raise NotImplementedError
+    poll = select.poll()  # `select` takes no descriptor above 1023
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(max(seconds, 0) * 1000))
 
 
 class _Process(Generic[File]):
@@ -116,29 +153,28 @@ class _Process(Generic[File]):
 
     def __init__(self, root: int, told: Told[File]) -> None:
         self._told = told
-        memory = _memory()
-        requests, self._requests = os.pipe()
-        self._answers, answers = os.pipe()
-        # Isolated, so that no module is taken from the folder we are in, which may be anybody's; in a session of its
-        # own, so that Ctrl-C reaches only this process, which then ends it.
-        code = f"import sys; sys.path[:] = {sys.path!r}; from kdna.snapshot.maker import serve; serve{root, memory}"
-        try:
-            self._memory = mmap.mmap(memory, SLOTS * SLOT)
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+            memory = _memory(theirs)
+            if min(root, memory) <= 2:
+                raise OSError(errno.EBADF, "the numbers of standard streams, which would take their places")
+            requests, self._requests = os.pipe()
+            theirs.callback(os.close, requests)
+            ours.callback(os.close, self._requests)
+            self._answers, answers = os.pipe()
+            ours.callback(os.close, self._answers)
+            theirs.callback(os.close, answers)
+            self._memory = ours.enter_context(mmap.mmap(memory, SLOTS * SLOT))
+            # In a session of its own, so that Ctrl-C reaches only this process, which then ends it.
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", code],
+                [sys.executable, "-I", "-c", _code(root, memory)],
                 stdin=requests,
                 stdout=answers,
                 stderr=subprocess.DEVNULL,
                 pass_fds=(root, memory),
                 start_new_session=True,
             )
-        except OSError:
-            os.close(self._requests)
-            os.close(self._answers)
-            raise
-        finally:
-            for fd in (memory, requests, answers):
-                os.close(fd)
+            self._ours = ours.pop_all()
+        self.pid = self._process.pid
         self._free = list(range(SLOTS))
         self._sent: dict[int, list[tuple[File, Piece]]] = {}
         self._slot = -1  # being filled
@@ -147,7 +183,7 @@ class _Process(Generic[File]):
 
     def has_answered(self) -> bool:
         """Whether it has started, or ended."""
-        return bool(select.select([self._answers], [], [], 0)[0])
+        return _is_readable(self._answers, 0)
 
     def is_ready(self) -> bool:
         """Whether it has started; asked once, after it has answered."""
@@ -162,8 +198,8 @@ class _Process(Generic[File]):
         needed = LENGTH.size + len(record) + len(data)
         if needed > SLOT:
             return False
-        if self._at + needed > SLOT or len(self._batch) >= _BATCH:
-            self._send()
+        if self._at + needed > SLOT:
+            self.send()
         if self._slot < 0:
             while not self._free:
                 self._take()
@@ -174,24 +210,38 @@ class _Process(Generic[File]):
         self._memory[middle:end] = data
         self._at += needed
         self._batch.append((file, piece))
+        if self._at >= _ENOUGH or len(self._batch) >= _BATCH:
+            self.send()
+            while self._sent and _is_readable(self._answers, 0):
+                self._take()
         return True
 
-    def _send(self) -> None:
-        """Send off the batch that is being filled."""
+    def send(self) -> None:
+        """Send off the batch that is being filled. Raises `TargetError`."""
         if self._batch:
             batch, self._batch = self._batch, []
-            self._sent[self._slot] = batch
+            slot, self._slot, self._at = self._slot, -1, 0
+            self._sent[slot] = batch
             try:
-                os.write(self._requests, REQUEST.pack(self._slot, len(batch)))
+                os.write(self._requests, REQUEST.pack(slot, len(batch)))
             except BrokenPipeError:
                 raise _gone() from None
-            self._slot, self._at = -1, 0
 
     def settle(self) -> None:
         """Return when everything is written. Raises `TargetError`."""
-        self._send()
+        self.send()
         while self._sent:
             self._take()
+
+    def finish(self, deadline: float) -> None:
+        """Have it write what it can until then, of which nothing is told."""
+        with contextlib.suppress(TargetError):
+            self.send()
+        while self._sent and _is_readable(self._answers, deadline - time.monotonic()):
+            answer = self._read()
+            if len(answer) < REQUEST.size:
+                break
+            self._sent.pop(REQUEST.unpack(answer)[0], None)
 
     def _take(self) -> None:
         """Wait for an answer, and tell what became of the pieces of that batch."""
@@ -213,9 +263,14 @@ class _Process(Generic[File]):
         """End it."""
         self._process.kill()
         self._process.wait()
-        os.close(self._requests)
-        os.close(self._answers)
-        self._memory.close()
+        self._ours.close()
+
+
+def _code(root: int, memory: int) -> str:
+    """What it is to run: isolated, with our places for modules but the folder we are in, which may be anybody's."""
+    path = [place for place in sys.path if os.path.isabs(place)]
+    serve = f"serve({root}, {memory}, {os.getpid()})"
+    return f"import sys; sys.path[:] = {path!a}; from kdna.snapshot.maker import serve; {serve}"
 
 
 def _error(one: Outcome) -> Exception | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 
 from kdna.snapshot.holes import any_data, pread
@@ -31,15 +31,6 @@ class Places:
             yield offset + inside, piece
             at, length, place = at + piece, length - piece, place + 1
 
-    def write(self, fd: int, at: int, data: bytes | memoryview) -> None:
-        """Put content into an open file. Raises OSError."""
-        view = memoryview(data)
-        for position, length in self.spans(at, len(view)):
-            piece, view = view[:length], view[length:]
-            while piece:
-                written = _pwrite(fd, piece, position)
-                piece, position = piece[written:], position + written
-
     def read(self, fd: int, at: int, length: int) -> bytes:
         """Content out of an open file; shorter where the file ends. Raises OSError."""
         return b"".join(pread(fd, piece, position) for position, piece in self.spans(at, length))
@@ -60,6 +51,16 @@ class Places:
             end = offset + length
         if size > end:
             yield end, size - end
+
+
+def write(fd: int, spans: Iterable[tuple[int, int]], data: bytes | memoryview) -> None:
+    """Put content into an open file: one part after the other at its (position, length). Raises OSError."""
+    view = memoryview(data)
+    for start, length in spans:
+        position, piece, view = start, view[:length], view[length:]
+        while piece:
+            written = _pwrite(fd, piece, position)
+            piece, position = piece[written:], position + written
 
 
 def _pwrite(fd: int, data: memoryview, position: int) -> int:

@@ -22,7 +22,7 @@ from kdna.snapshot.attributes import Attributes, Loss
 from kdna.snapshot.folders import Folders, Path
 from kdna.snapshot.metadata import Owners, disk
 from kdna.snapshot.node import BLOCK, CHARACTER, FIFO, FILE, FOLDER, SYMLINK, Node
-from kdna.snapshot.places import Places
+from kdna.snapshot.places import write
 
 _TYPES = {
     FILE: stat.S_IFREG,
@@ -47,14 +47,17 @@ class Piece(msgspec.Struct, array_like=True, gc=False):
 
     path: Path
     file: int  # tells the files of one restore apart
-    at: int  # position in the content
-    length: int  # bytes
+    length: int  # bytes of content
+    spans: list[tuple[int, int]]  # where it goes: (position in the file, length) of one part after the other
     first: bool  # nothing was written before
-    last: bool  # everything else was
-    exact: bool  # the file is as long as its content when the last piece is written
+    exact: bool  # the file is as long as it should be when this, its last piece, is written
     size: int  # bytes of the file, holes included
-    extents: list[tuple[int, int]] | None  # as in `Extra`
-    wanted: Attributes
+    wanted: Attributes | None  # of the last piece, when everything else is written
+
+    @property
+    def last(self) -> bool:
+        """Whether the file is complete with it."""
+        return self.wanted is not None
 
 
 class Target:
@@ -184,8 +187,8 @@ class Target:
             else:
                 fd = _continue(folder, name)
             try:
-                Places(piece.extents).write(fd, piece.at, data)
-                if not piece.last:
+                write(fd, piece.spans, data)
+                if piece.wanted is None:
                     return []
                 if not piece.exact:
                     os.ftruncate(fd, piece.size)
