@@ -9,7 +9,7 @@ from bench.tools.base import HOST, Command, Place, Tool
 
 class Duplicity(Tool):
     name = "duplicity"
-    how = "GnuPG encrypts and compresses; no deduplication; SFTP by paramiko, nothing on the server; times to the second"
+    how = "GnuPG encrypts and compresses; no deduplication; SFTP by paramiko; times to the second"
     loses = ("--modify-window=0",)
     syncs = "nothing"
     needs = ("gpg", "gpgconf")
