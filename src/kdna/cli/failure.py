@@ -39,7 +39,8 @@ def explain(error: BaseException) -> tuple[str, str, str, int]:
         return type(error).__name__, str(error), error.hint, error.exit_code
     if isinstance(error, click.UsageError):
         path = error.ctx.command_path if error.ctx else "kdna"
-        return "UsageError", error.format_message(), f"See '{path} --help'.", USAGE
+        message = " ".join(error.format_message().split())  # click puts choices on lines of their own
+        return "UsageError", message, f"See '{path} --help'.", USAGE
     if isinstance(error, click.ClickException):
         return "UsageError", error.format_message(), "See 'kdna --help'.", USAGE
     if isinstance(error, KeyboardInterrupt | click.Abort):

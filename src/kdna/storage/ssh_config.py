@@ -60,9 +60,8 @@ def read_hosts() -> Hosts:
 
 def read_options(address: Address) -> asyncssh.SSHClientConnectionOptions:
     """What ~/.ssh/config says of a host, together with what the address says. Raises `SshConfigError`."""
-    from kdna.storage.ssh_library import (
-        asyncssh,  # a quarter of a second, which a shell that wants hosts completed cannot wait
-    )
+    # a quarter of a second, which a shell that wants hosts completed cannot wait
+    from kdna.storage.ssh_library import asyncssh
 
     try:
         return asyncssh.SSHClientConnectionOptions(
