@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from kdna.snapshot.metadata import disk
 
 _SLOW = 0.000_15  # seconds that reading a small file takes only when it has to come from the disk
-_GOES_ON = 512  # files to read ahead for after a slow one
+_FIRST, _LONGEST = 64, 512  # files to read ahead for after a slow one: more each time the next is slow again
 _AHEAD = 64  # files asked for at once
 _MOST = 4 * 1024 * 1024  # bytes of each
 
@@ -25,13 +25,28 @@ class ReadAhead:
 
     def __init__(self) -> None:
         self._files = 0  # that are still to be read ahead
+        self._span = _FIRST
+        self._blocks = disk.blocks_read()
+
+    @property
+    def on(self) -> bool:
+        """Whether files are read ahead now."""
+        return self._files > 0
 
     def took(self, seconds: float) -> None:
         """Take note of how long it took to read a small file."""
-        if seconds > _SLOW:
-            self._files = _GOES_ON
+        if seconds > _SLOW and self._came_from_disk():
+            self._files = self._span
+            self._span = min(2 * self._span, _LONGEST)
         elif self._files:
             self._files -= 1
+        else:
+            self._span = _FIRST
+
+    def _came_from_disk(self) -> bool:
+        """Whether it waited for the disk, and not for other threads and processes, which takes as long."""
+        before, self._blocks = self._blocks, disk.blocks_read()
+        return before is None or before != self._blocks
 
     def looker(self, folder: disk.Folder, names: Sequence[bytes]) -> Callable[[bytes], os.stat_result]:
         """`disk.look` for a folder whose names will be asked for from the last of `names` backwards."""

@@ -23,6 +23,7 @@ assert sys.platform != "win32"  # noqa: S101 - tells the type checker, too, whic
 if sys.platform != "win32":
     import grp
     import pwd
+    import resource
 
 Folder: TypeAlias = int
 
@@ -145,6 +146,13 @@ def expect(folder: Folder, name: bytes, length: int) -> None:
             os.posix_fadvise(fd, 0, length, os.POSIX_FADV_WILLNEED)
         finally:
             os.close(fd)
+
+
+def blocks_read() -> int | None:
+    """How much this thread has had to read from disks so far; None where that is not counted for a thread."""
+    if sys.platform == "linux":
+        return resource.getrusage(resource.RUSAGE_THREAD).ru_inblock
+    return None
 
 
 def create_file(folder: Folder, name: bytes) -> int:

@@ -144,6 +144,11 @@ def expect(folder: Folder, name: bytes, length: int) -> None:
     """Nothing: Windows reads ahead as it sees fit."""
 
 
+def blocks_read() -> int | None:
+    """Not counted here."""
+    return None
+
+
 def create_file(folder: Folder, name: bytes) -> int:
     """Make a file, open for reading and writing. Raises `FileExistsError`."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_BINARY | os.O_NOINHERIT
