@@ -70,9 +70,13 @@ def _python(package: str, folder: Path, version: str) -> tuple[Path, str]:
     """`package` is `PROGRAM REQUIREMENT …`, `version` completes the first requirement; a virtual environment each."""
     program, first, *rest = package.split()
     target = folder / f"{program}-{version.lstrip('<>=~')}"
-    _run(sys.executable, "-m", "venv", "--clear", str(target))
     pip = [str(target / "bin" / "pip"), "--no-input"]
-    _run(*pip, "install", first + version, *rest)
+    try:
+        _run(sys.executable, "-m", "venv", "--clear", str(target))
+        _run(*pip, "install", first + version, *rest)
+    except SkippedError:
+        shutil.rmtree(target, ignore_errors=True)
+        raise
     shown = _run(*pip, "show", first.split("[")[0]).splitlines()
     return target / "bin" / program, next(line.split()[1] for line in shown if line.startswith("Version:"))
 
@@ -83,7 +87,7 @@ PEERS = {
     "rustic": Peer(("latest",), _cargo, "rustic-rs"),
     "borg1": Peer(("~=1.4",), _python, "borg borgbackup"),
     # The newest betas want OpenSSL 3.2, which Debian 12 and others of its age don't have.
-    "borg2": Peer((">=2.0.0b1", "==2.0.0b24", "==2.0.0b23", "==2.0.0b22"), _python, "borg borgbackup borgstore[sftp]"),
+    "borg2": Peer((">=2.0.0b1", "==2.0.0b24", "==2.0.0b23", "==2.0.0b22"), _python, "borg borgbackup[sftp]"),
     "duplicity": Peer((">=3",), _python, "duplicity duplicity paramiko"),
 }
 

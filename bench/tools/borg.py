@@ -52,23 +52,24 @@ class Borg2(Tool):
     syncs = "every file locally, nothing over SFTP"
 
     def environment(self, place: Place) -> dict[str, str]:
+        """With one cache of known files for all archives, although each has a name of its own to be found by."""
         repository = str(place.repository)
         if place.remote:
-            repository = f"sftp://{place.remote.user}@{HOST}{place.repository}"
-        home = {"BORG_BASE_DIR": str(place.home), "BORG_PASSPHRASE": place.password}
-        return {**home, "BORG_REPO": repository}
+            repository = f"sftp://{place.remote.user}@{HOST}/{place.repository}"
+        own = {"BORG_BASE_DIR": str(place.home), "BORG_PASSPHRASE": place.password}
+        return {**own, "BORG_REPO": repository, "BORG_FILES_CACHE_SUFFIX": "bench"}
 
     def set_up(self, place: Place) -> list[Command]:
-        return [[*self.program, "repo-create", "--encryption", "repokey-aes-ocb"]]
+        return [[*self.program, "repo-create", "--encryption", "aes256-ocb"]]
 
     def back_up(self, place: Place, tag: str) -> list[Command]:
-        return [[*self.program, "create", "--compression", "zstd,3", "bench", place.source.name]]
+        return [[*self.program, "create", "--compression", "zstd,3", tag, place.source.name]]
 
     def restore(self, place: Place, tag: str, target: Path) -> list[Command]:
-        return [[*self.program, "extract", "bench"]]
+        return [[*self.program, "extract", tag]]
 
     def restore_one(self, place: Place, tag: str, file: Path, target: Path) -> list[Command]:
-        return [[*self.program, "extract", "bench", f"{place.source.name}/{file}"]]
+        return [[*self.program, "extract", tag, f"{place.source.name}/{file}"]]
 
     def verify(self, place: Place) -> list[Command]:
         return [[*self.program, "check"]]
@@ -77,7 +78,7 @@ class Borg2(Tool):
         return [[*self.program, "check", "--verify-data"]]
 
     def prune(self, place: Place) -> list[Command]:
-        return [[*self.program, "prune", "--keep-last", "1"], [*self.program, "compact"]]
+        return [[*self.program, "prune", "--keep", "1"], [*self.program, "compact"]]
 
     def show_all(self, place: Place) -> list[Command]:
         return [[*self.program, "repo-list"]]
