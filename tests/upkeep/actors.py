@@ -10,13 +10,13 @@ import random
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from pruning import back_up, check, clean, fill, manifest_of, opened, prune
 
-from kdna.errors import ConnectionLost, Fenced, KdnaError, Refused, StorageError
+from kdna.errors import ConnectionLost, Fenced, KdnaError, Refused
 from kdna.repository import layout
 from kdna.repository.opening import Repository
 from kdna.repository.tokens import running
@@ -26,35 +26,19 @@ from kdna.upkeep.plan import Amount, Limits
 FILES = 10  # of which backups are made
 
 
-class Server(Medium):
-    """A medium that counts its power cuts."""
-
-    cuts = 0
-
-    def cut(self, seed: int | None) -> None:
-        """Lose power, and with it all or some of what was not flushed."""
-        self.power_cut(seed)
-        self.cuts += 1
-
-
 class Turns(MemoryStorage):
-    """One connection. It survives a power cut as one over SFTP does: who syncs hears when a name of theirs is gone."""
+    """One connection, whose operations wait."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Medium) -> None:
         super().__init__(server)
-        self.server = server
         self.pause: Callable[[], str] | None = None
         self.pending = ""  # the operation that waits to be let go on
-        self._mine: set[str] = set()
-        self._cuts = server.cuts
 
     def _do(self, verb: str, name: str, effect: Any, half: Any = None) -> Any:
         if self.pause is None or self._ended is not None:
             return super()._do(verb, name, effect, half)
         self.pending = f"{verb} {name}"
         order = self.pause()
-        if verb == "sync":
-            self._miss_nothing()
         if order == "go":
             return super()._do(verb, name, effect, half)
         if order in ("die after", "lose the reply"):
@@ -64,28 +48,6 @@ class Turns(MemoryStorage):
                 half()
         self._ended = ConnectionLost("gone") if order == "lose the reply" else ClientGone()
         raise self._ended
-
-    def create(self, name: str, parts: Any) -> None:
-        super().create(name, parts)
-        self._mine.add(name)
-
-    def rename(self, old: str, new: str) -> None:
-        super().rename(old, new)
-        self._mine.discard(old)
-        self._mine.add(new)
-
-    def remove(self, name: str) -> None:
-        super().remove(name)
-        self._mine.discard(name)
-
-    def sync(self, folders: Iterable[str] = ()) -> None:
-        super().sync(folders)
-        self._cuts = self.server.cuts
-        self._mine.clear()
-
-    def _miss_nothing(self) -> None:
-        if self._cuts != self.server.cuts and not all(name in self.server.objects for name in self._mine):
-            raise StorageError("the server has forgotten what it had confirmed")
 
 
 class Actor:
@@ -153,7 +115,7 @@ class World:
     def __init__(self, seed: int = 0, recommit: bool = False) -> None:
         self.chance = random.Random(seed)
         self.folder = Path(tempfile.mkdtemp(prefix="kdna-"))
-        self.server = Server()
+        self.server = Medium()
         self.actors: dict[str, Actor] = {}
         self.done: dict[str, set[int]] = {}  # reported done, and nobody was asked to delete it
         self.recommit = recommit
@@ -261,7 +223,7 @@ class World:
     def cut(self, seed: int | None) -> None:
         """The server loses power; connections come back, and nobody is told unless they ask."""
         self.log.append(f"power cut {seed}")
-        self.server.cut(seed)
+        self.server.power_cut(seed)
 
     def check(self) -> None:
         """What has to be so at every moment."""

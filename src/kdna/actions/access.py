@@ -16,6 +16,7 @@ from kdna.actions.places import connected
 from kdna.config.file import load
 from kdna.config.records import Server
 from kdna.errors import Declined, NoRepository, UsageError
+from kdna.repository import layout
 from kdna.repository.holders import add_key, open_with_passphrase, put_keys, remove_passphrases, set_passphrase
 from kdna.repository.opening import Repository
 from kdna.seal.keyfile import create
@@ -68,6 +69,7 @@ def make_put_key(caller: Caller, where: str, name: str | None) -> Made:
             repository = place.repository(True, key)
         except NoRepository:
             repository = place.create(key)
+        repository.storage.sync(["", layout.KEYS])  # it may be as new as a command that was killed a moment ago
         return Made(make_key_file(caller, where, put_keys(repository)), server)
 
 

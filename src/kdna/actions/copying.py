@@ -22,6 +22,7 @@ from kdna.config.file import load
 from kdna.config.records import Server
 from kdna.errors import Declined, Fenced, KdnaError, Missing, NoRepository, RepositoryError, TagTaken, UsageError
 from kdna.progress import Counts
+from kdna.repository import layout
 from kdna.repository.opening import Repository
 from kdna.snapshot.manifest import Client, Manifest, Origin, encode_manifest
 from kdna.upkeep.copy import TreeCopy
@@ -175,7 +176,11 @@ def _copy(
 
 
 def _there(caller: Caller, place: Place) -> Listing:
-    """The backups that the target has in its repository for new ones. Raises what stands in the way of knowing that."""
+    """The backups that the target has in its repository for new ones. Raises what stands in the way of knowing that.
+
+    What is seen there counts as copied, so it is flushed first: a copy that was killed may have made it a moment ago.
+    """
+    place.storage(place.server.encrypted).sync([layout.SESSIONS, layout.SNAPSHOTS, layout.TAGS, layout.HOLDS])
     listing = look_at(place, access_key(caller))
     for problem in listing.problems:
         if not problem.what:
@@ -235,11 +240,12 @@ class _Run:
             counts.files, counts.bytes = files, size
 
     def bring_up_to_date(self, pairs: Iterable[tuple[Backup, Backup]]) -> None:
-        """Give copies that are there already the tags and the hold that their backups have by now."""
+        """Give copies that are there already the tags and the hold that their backups have by now, durably."""
         for backup, copy in pairs:
             for name in set(backup.names) - set(copy.names):
                 self._tag(name, copy.sid)
             self._hold(backup, copy.sid, copy.held)
+        self._target.storage.sync()
 
     def _one(self, backup: Backup) -> str:
         """Copy one backup. Raises `Damaged`, `Fenced`, `StorageError`."""

@@ -19,6 +19,7 @@ from kdna.config.file import load
 from kdna.config.records import Server
 from kdna.errors import Declined, NoRepository, WrongKey
 from kdna.progress import Counts
+from kdna.repository import layout
 from kdna.repository.opening import Repository
 from kdna.snapshot.save import SaveOptions
 from kdna.upkeep.findings import Report
@@ -107,6 +108,8 @@ def _repair(
     if not repository.seal.can_read:
         raise WrongKey("a key that only writes cannot repair what is stored", "Repair with the full key.")
     counts.reset()
+    if not request.dry_run:  # what is there counts as mended: a repair that was killed may have put it there just now
+        repository.storage.sync(layout.EVERYWHERE)
     with (
         remembering(caller.home, repository) as memory,
         TemporaryDirectory(prefix="repair-", dir=room_for(caller.home)) as folder,

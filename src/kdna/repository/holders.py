@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from kdna.errors import Damaged, Exists, Missing, NewerFormat, UsageError, WrongKey
+from kdna.errors import Damaged, Exists, Missing, NewerFormat, StorageError, UsageError, WrongKey
 from kdna.repository import layout
 from kdna.repository.copies import Copies
-from kdna.repository.opening import Repository, create_slot, open_by
+from kdna.repository.opening import Repository, create_slot, make_spare, open_by
 from kdna.seal import slots
 from kdna.seal.encrypted import Encrypted
 from kdna.seal.envelope import Seal, Suite
@@ -16,6 +16,7 @@ from kdna.seal.keys import FullKeys, PutKeys, derive
 from kdna.seal.record import Record
 from kdna.storage.base import Storage
 
+_LOOKS = 3  # at whether slots are gone
 _TRIED = 16  # slots: each takes a second, and a hostile server could hold any number of them
 
 
@@ -26,10 +27,16 @@ def put_keys(repository: Repository) -> PutKeys:
 
 def add_key(repository: Repository, user_secret: bytes) -> None:
     """Let another key file open the repository. Raises `WrongKey`, `UsageError`, `StorageError`."""
-    full = _full(repository)
-    with contextlib.suppress(Exists):  # it does already
-        create_slot(repository.storage, slots.add_key_file(full.secret, full.put.repository_id, user_secret))
-    repository.storage.sync()
+    full, storage = _full(repository), repository.storage
+    slot = slots.add_key_file(full.secret, full.put.repository_id, user_secret)
+    try:
+        create_slot(storage, slot)
+    except Exists:  # it does already, perhaps since a moment ago, by a command that was killed
+        name, copies = layout.key_slot(slot.name), Copies(storage)
+        copies.read(name, lambda data: slots.open_key_file(data, full.put.repository_id, user_secret))
+        if name in copies.whole:
+            make_spare(storage, name, copies.whole[name])
+    storage.sync([layout.KEYS])
 
 
 def set_passphrase(repository: Repository, phrase: str) -> None:
@@ -82,11 +89,17 @@ def open_with_passphrase(storage: Storage, phrase: str, cache_root: Path) -> Rep
 
 
 def _remove(storage: Storage, names: list[str]) -> None:
-    for name in names:
-        for copy in (name, layout.spare(name)):
+    """Take slots away for good. One that a restarted server has brought back would still open the repository."""
+    wanted = {copy for name in names for copy in (name, layout.spare(name))}
+    for _ in range(_LOOKS):
+        for copy in sorted(wanted):
             with contextlib.suppress(Missing):
                 storage.remove(copy)
-    storage.sync()
+        storage.sync([layout.KEYS])
+        wanted &= {entry.name for entry in storage.list(layout.KEYS)}
+        if not wanted:
+            return
+    raise StorageError("the server brings back a passphrase that was taken away", "Run the command again.")
 
 
 def _full(repository: Repository) -> FullKeys:

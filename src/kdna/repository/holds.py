@@ -74,13 +74,13 @@ class Holds:
     def release(self, sid: str) -> list[Hold]:
         """Take away every hold on a backup, durably, also where a release that was killed did it; what they said.
 
-        Raises `StorageError` when one is there afterwards: a restarted server brought it back, or somebody has put it.
+        Raises `StorageError` when one of them is there afterwards: a restarted server brought it back.
         """
         holds = [Hold(name, self._description(name)) for name in self.all().get(sid, [])]
         Eraser(self._storage).remove(hold.name for hold in holds)
         self._storage.sync([layout.HOLDS])
-        if sid in self.all():
-            raise StorageError(f"the backup {sid[:12]} is held again since a moment ago", "Release it once more.")
+        if not {hold.name for hold in holds}.isdisjoint(self.all().get(sid, [])):
+            raise StorageError("the server was restarted while a backup was released", "Run the command again.")
         return holds
 
     def _description(self, name: str) -> dict[str, str | int]:

@@ -44,6 +44,8 @@ FOLDERS = (KEYS, PACKS, INDEX, MANIFESTS, *TOKENS, TAGS, HOLDS, CONDEMNED, DELET
 # Where everything lies that a backup may rely upon and did not put there itself.
 RELIED_UPON = ("", KEYS, INDEX, PACKS, *(f"{PACKS}/{digit}" for digit in "0123456789abcdef"))
 
+EVERYWHERE = ("", *FOLDERS, *(f"{PACKS}/{digit}" for digit in "0123456789abcdef"))  # to be flushed
+
 _HASH = re.compile("[0-9a-f]{64}")
 _ID = re.compile("[0-9a-f]{32}")
 _HOLD = re.compile(f"{HOLDS}/({_ID.pattern})-{_ID.pattern}")

@@ -15,6 +15,7 @@ from kdna.errors import (
     Damaged,
     Denied,
     Exists,
+    Forbidden,
     ForeignFolder,
     Full,
     KdnaError,
@@ -154,7 +155,7 @@ class Repository:
             return
         try:
             for name, data in self._whole.items():
-                _make_spare(self.storage, name, data)
+                make_spare(self.storage, name, data)
         except (Denied, Full):  # a server that takes no more than it must; the backup goes on and says so if it can't
             return
         self.cache.put(_SPARED, [b"1\n"])
@@ -168,7 +169,8 @@ def create_repository(storage: Storage, key: AccessKey | None, cache_root: Path,
     """A new repository, encrypted for the holder of a key file's secret, or plain without one.
 
     The record makes it exist: what an interrupted creation leaves before that is not a repository, and a second try
-    makes another. When somebody else was quicker, theirs is opened. Raises what `open_repository` does.
+    makes another. A slot that was there before the record is for one that never came to be, and is taken away. When
+    somebody else was quicker, theirs is opened. Raises what `open_repository` does.
     """
     try:
         return open_repository(storage, key, cache_root, clock)
@@ -178,6 +180,7 @@ def create_repository(storage: Storage, key: AccessKey | None, cache_root: Path,
                 f"the backups that this put key was made for are not in {storage.location}",
                 "A put key makes no repository: check the server's folder, or make one with the full key.",
             ) from None
+    useless = [entry.name for entry in storage.list(layout.KEYS) if layout.slot_of(entry.name)]
     ident = os.urandom(16)
     seal: Seal
     if key is None:
@@ -193,8 +196,11 @@ def create_repository(storage: Storage, key: AccessKey | None, cache_root: Path,
         storage.create(layout.RECORD, [record])
     except Exists:
         return open_repository(storage, key, cache_root, clock)
-    _make_spare(storage, layout.RECORD, record)
+    make_spare(storage, layout.RECORD, record)
     storage.sync()
+    for name in useless:
+        with contextlib.suppress(Missing, Forbidden):
+            storage.remove(name)
     return Repository(storage, seal, Cache(cache_root / ident.hex()), clock)
 
 
@@ -202,10 +208,10 @@ def create_slot(storage: Storage, slot: slots.Slot) -> None:
     """Store a key slot and its spare copy. Raises `StorageError`; `Exists` when there is one of that name."""
     name = layout.key_slot(slot.name)
     storage.create(name, [slot.data])
-    _make_spare(storage, name, slot.data)
+    make_spare(storage, name, slot.data)
 
 
-def _make_spare(storage: Storage, name: str, data: bytes) -> None:
+def make_spare(storage: Storage, name: str, data: bytes) -> None:
     """Store the spare copy of an object, unless there is one."""
     spare = layout.spare(name)
     try:
