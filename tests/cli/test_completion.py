@@ -181,13 +181,13 @@ def test_a_shell_that_is_not_known_is_refused() -> None:
     assert "bash" in outcome.error
 
 
-@pytest.mark.usefixtures("servers")
 def test_a_shell_that_is_not_named_is_asked_for_in_one_line() -> None:
     outcome = run("completion")
     assert outcome.code == 2
     assert outcome.error == "Error: Missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish"
 
 
+@pytest.mark.usefixtures("servers")
 def test_every_server_and_every_path_can_be_completed() -> None:
     """No command forgets it: whatever is called ALIAS, PATH, FILE or KEYFILE is offered servers or files."""
     lacking = set()
