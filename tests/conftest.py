@@ -48,3 +48,13 @@ def use_home(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("USERPROFILE", str(home))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in how many ways operations were ended; `tests/crash` has the least that there must be."""
+    properties = [each for report in terminalreporter.getreports("passed") for each in report.user_properties]
+    points, states = (
+        sum(value for name, value in properties if name == f"crash {what}") for what in ("points", "states")
+    )
+    if points:
+        terminalreporter.write_line(f"operations were ended at {points:,} points, in {states:,} different states")
