@@ -591,3 +591,19 @@ def test_a_home_that_cannot_be_made(docs: Path, monkeypatch: pytest.MonkeyPatch,
         assert outcome.code == 1
         assert outcome.hint
         assert "made for" not in outcome.err
+
+
+def test_a_restore_of_what_no_file_is_like_says_so(first: str, tmp_path: Path) -> None:
+    words = ["backup", "restore", "-t", "papers:first", tmp_path / "back"]
+    assert "No file of the backup is like" in done(*words, "--include", "*.nothing").err
+    assert done(*words, "--include", "*.txt").err == ""
+    assert done(*words, "--include", "*.txt").err == ""  # all is there already
+
+
+def test_of_a_server_that_has_two_names_one_is_to_be_named(nas: Path, first: str, tmp_path: Path) -> None:
+    done("server", "add", "-ad", "local", "-a", "same", "-r", nas)
+    outcome = run("backup", "restore", "-t", "papers:first", tmp_path / "back")
+    assert outcome.code == 1
+    assert "means 2 backups" in outcome.error
+    assert outcome.hint == "Hint: Name the server with --server."
+    done("backup", "restore", "-t", "papers:first", tmp_path / "back", "--server", "same")

@@ -118,7 +118,9 @@ def _only(found: Sequence[Backup], reference: Reference, backups: Sequence[Backu
     if found:
         shown = [str(backup) for backup in found[:_MOST_SHOWN]]
         more = f", and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else ""
-        raise Ambiguous(f"{show(reference.text)} means {len(found)} backups: {'; '.join(shown)}{more}")
+        alike = len({backup.sid for backup in found}) == 1  # two servers of kdna.conf that are one and the same
+        hint = "Name the server with --server." if alike else None
+        raise Ambiguous(f"{show(reference.text)} means {len(found)} backups: {'; '.join(shown)}{more}", hint)
     raise NoSuchBackup(f"there is no backup {show(reference.text)}", _hint(reference, backups))
 
 

@@ -90,6 +90,8 @@ def restore_backup(
                 counts.files_total, counts.bytes_total = manifest.stats.files, manifest.stats.bytes
             counts.phase = "restoring"
             restore(reader, manifest, root, target, options, counts, caller.sink)
+            if request.includes and request.overwrite == "always" and not (counts.files or counts.failed):
+                caller.sink.notice("No file of the backup is like what --include asks for.")
         caller.tell_of_damage(reader.damaged)
         counts.bytes_received = reader.bytes_received
     counts.phase = ""

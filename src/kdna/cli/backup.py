@@ -128,7 +128,8 @@ def list_(settings: Settings, /, accept_new_host_key: bool, **filters: str | Non
 @click.option("--exclude", "excludes", multiple=True, metavar="PATTERN", help="Not what matches.")
 @click.option(
     "--overwrite", type=click.Choice(["always", "if-newer", "never"]), default="always",
-    help="What to do about files that are there and differ; if-newer: replace those older than the backup's.",
+    help="What to do about files that are there and differ: replace them (always, if left out), only those older than "
+    "the backup's (if-newer), or none.",
 )  # fmt: skip
 @click.option("--numeric-ids", is_flag=True, help="Give files to owners by number, not by name.")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
