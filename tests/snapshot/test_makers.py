@@ -66,6 +66,13 @@ def helpers(parent: int) -> list[int]:
     return found
 
 
+def is_alive(process: int) -> bool:
+    """Whether it has not ended; one that nobody has asked about its end has."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
 def have_started(processes: list[int]) -> bool:
     """Whether each can use the memory that it shares, and so says at once that it is there."""
     return all("kdna-maker" in Path(f"/proc/{process}/maps").read_text() for process in processes)
@@ -407,8 +414,25 @@ from pathlib import Path
 os.sched_getaffinity = lambda _: {{0, 1, 2, 3}}
 sys.path.insert(0, "")
 made = test_makers.Helped(Path({place!r}))
+"""
+WRITE = """
 made.write(test_makers.piece((b"file",), b"data"), b"data")
 made.close()
+"""
+TRY = """
+made.makers.expect(10_000, 0)
+for number in range(2000):
+    made.write(test_makers.piece((b"%d" % number,), b"data"), b"data")
+made.close()
+"""
+DIE = """
+import signal
+for process in made.makers.helpers:
+    os.kill(process, signal.SIGSTOP)
+    print(process, flush=True)
+for number in range(600):
+    made.write(test_makers.piece((b"folder%d" % (number % 20), b"%d" % number), b"data"), b"data")
+os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
@@ -419,18 +443,28 @@ def test_nothing_is_taken_from_the_folder_we_are_in(tmp_path):
     for name in ("kdna/__init__", "kdna/snapshot/__init__", "kdna/snapshot/maker", "msgspec", "mmap", "sitecustomize"):
         (here / f"{name}.py").write_text(evil)
     code = HELPED.format(path=[place for place in sys.path if place], place=str(tmp_path / "made"))
-    subprocess.run([sys.executable, "-I", "-c", code], cwd=here, check=True)
+    subprocess.run([sys.executable, "-I", "-c", code + WRITE], cwd=here, check=True)
     assert (tmp_path / "made" / "file").read_bytes() == b"data"
     assert not (tmp_path / "marker").exists()
 
 
 def test_closed_standard_streams_are_not_taken_for_the_folder(tmp_path):
     code = HELPED.format(path=[place for place in sys.path if place], place=str(tmp_path / "made"))
-    code = code.replace("Helped(Path(", "Helped(count=0, root=Path(").replace(
-        "made.write", "made.makers.expect(10_000, 0)\nfor _ in range(100): made.write"
-    )
+    code = code.replace("Helped(", "Helped(count=0, root=") + TRY
     subprocess.run(["sh", "-c", 'exec "$0" -I -c "$1" <&-', sys.executable, code], check=True)
-    assert (tmp_path / "made" / "file").read_bytes() == b"data"
+    assert len(list((tmp_path / "made").iterdir())) == 2000
+
+
+def test_what_was_asked_for_by_a_parent_that_is_dead_is_not_written(tmp_path):
+    code = HELPED.format(path=[place for place in sys.path if place], place=str(tmp_path / "made")) + DIE
+    done = subprocess.run([sys.executable, "-I", "-c", code], stdout=subprocess.PIPE, check=False)
+    assert done.returncode == -signal.SIGKILL
+    processes = list(map(int, done.stdout.split()))
+    assert len(processes) == 2
+    for process in processes:
+        os.kill(process, signal.SIGCONT)
+    wait_for(lambda: not any(map(is_alive, processes)), seconds=2)
+    assert list((tmp_path / "made").glob("folder*")) == []
 
 
 # restores
@@ -624,7 +658,7 @@ def test_whoever_kills_a_process_that_helps_gets_one_line_and_a_hint(program):
     assert [line.partition(" ")[0] for line in lines] == ["Error:", "Hint:"]
     assert "a process that helped to make files was ended by something else" in err
     assert process.returncode == 1
-    assert [one for one in processes if Path(f"/proc/{one}").exists()] == []
+    assert not any(map(is_alive, processes))
     assert program.restored()
 
 
@@ -632,7 +666,7 @@ def test_when_a_restore_is_killed_nothing_writes_any_more(program):
     with program.at_work() as (process, processes):
         process.kill()
         process.wait()
-        wait_for(lambda: not any(Path(f"/proc/{one}").exists() for one in processes), seconds=2)
+        wait_for(lambda: not any(map(is_alive, processes)), seconds=2)
         there = trees.describe(program.target)
     assert len([path for path in there if b"/file" in path]) < 4000
     time.sleep(0.1)
@@ -650,5 +684,5 @@ def test_ctrl_c_ends_a_restore_and_those_who_help_within_a_second(program):
     assert process.returncode == 130
     assert "Traceback" not in out + err
     assert "KeyboardInterrupt" not in out + err
-    wait_for(lambda: not any(Path(f"/proc/{one}").exists() for one in processes), seconds=2)
+    wait_for(lambda: not any(map(is_alive, processes)), seconds=2)
     assert program.restored()
