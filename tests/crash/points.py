@@ -42,7 +42,7 @@ CUTS = (None, 1, 2, 3)  # seeds of power cuts; None loses everything that was no
 class Scenario:
     """An operation and what has to come of it."""
 
-    clean_every = 6  # of so many different states one is pruned twice; 0: none is
+    clean_every = 10  # of so many different states one is pruned twice; 0: none is
     whole = True  # whether what is stored is as it was written, before and after
 
     def prepare(self, machine: Machine) -> None:
