@@ -49,7 +49,7 @@ class Borg1(Tool):
 class Borg2(Tool):
     name = "borg2"
     how = "beta; encrypted (AES-OCB), zstd,3; SFTP by paramiko, nothing installed on the server"
-    syncs = "every file locally, nothing over SFTP"
+    syncs = "nothing"
 
     def environment(self, place: Place) -> dict[str, str]:
         """With one cache of known files for all archives, although each has a name of its own to be found by."""

@@ -52,7 +52,7 @@ class Restic(Tool):
 class Rustic(Tool):
     name = "rustic"
     how = "encrypted, zstd 3; SFTP through opendal, which starts `ssh`; nothing installed on the server"
-    syncs = "nothing"
+    syncs = "every file locally, nothing over SFTP"
 
     def environment(self, place: Place) -> dict[str, str]:
         """With an `ssh` that reads the benchmark's settings: rustic starts it by that name alone."""
