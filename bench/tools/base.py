@@ -58,7 +58,7 @@ class Tool:
 
     name: str
     how: str  # what a reader must know to judge its figures
-    syncs = "every file and folder"  # what it forces to the disk before it says done: seen with strace, or read in its source
+    syncs = "every file and folder"  # what it forces to the disk before it says done, by strace or its source
     version_option = "--version"
     is_peer = True  # encrypts and keeps history: the tools that KDNA is held against
     loses: tuple[str, ...] = ()  # rsync options that overlook what its restore is known to lose; `how` tells it
