@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from program import done
+from program import done, run
 
 
 def damage(folder: Path) -> str:
@@ -33,3 +33,17 @@ def test_a_restore_warns_of_a_damaged_index(nas: Path, docs: Path, first: str, h
     outcome = done("backup", "restore", "-t", "papers:first", tmp_path / "back")
     assert f"Warning: index/{name}: is damaged" in outcome.err
     assert (tmp_path / "back" / "docs" / "a.txt").read_text() == "first\n"
+
+
+def test_a_restore_in_part_says_how_to_find_out_more(nas: Path, first: str, tmp_path: Path) -> None:
+    packs = [path for path in (nas / "kdna" / "encrypted" / "packs").rglob("*") if path.is_file()]
+    largest = max(packs, key=lambda path: path.stat().st_size)  # which has the random bytes of c.bin
+    data = bytearray(largest.read_bytes())
+    data[len(data) // 2] ^= 1
+    largest.chmod(0o600)
+    largest.write_bytes(data)
+    outcome = run("backup", "restore", "-t", "papers:first", tmp_path / "back")
+    assert outcome.code == 3
+    assert "c.bin" in outcome.err
+    assert "NOT restored" in outcome.out
+    assert "'kdna backup verify'" in outcome.hint

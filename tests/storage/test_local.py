@@ -98,7 +98,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_is_full_and_keeps_nothing_half(small_disk: Path) -> None:
     storage = LocalStorage(small_disk)
-    with pytest.raises(Full, match="packs/one"):
+    with pytest.raises(Full, match=f"no space left in {small_disk} to write packs/one"):
         storage.create("packs/one", [bytes(2 << 20)])
     assert storage.list("") == storage.list("tmp") == []
     storage.create("packs/one", [bytes(1 << 19)])

@@ -288,6 +288,8 @@ def _say_restored(result: RestoreResult) -> None:
         f"{size(counts.bytes_received)} received, in {duration(result.seconds)}",
         *failed,
     )
+    if failed:
+        tell("Hint: If the server is to blame, 'kdna backup verify' shows what else suffers, and what can be done.")
 
 
 def _restore_as_dict(result: RestoreResult) -> dict[str, Any]:

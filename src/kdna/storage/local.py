@@ -38,7 +38,7 @@ class LocalStorage:
     def create(self, name: str, parts: Sequence[bytes | memoryview]) -> None:
         """Store the concatenation of `parts`; raises `Exists`, `Full`, `Denied`."""
         target, temporary = self._path(name), self._path(temporary_name())
-        with _named(name):
+        with _named(name, self._root):
             self._write_temporary(temporary, parts)
             try:
                 self._publish(temporary, target)
@@ -220,8 +220,8 @@ def _write_all(descriptor: int, part: bytes | memoryview) -> None:
 
 
 @contextlib.contextmanager
-def _named(name: str) -> Iterator[None]:
-    """Turn what the operating system says about `name` into one of our errors."""
+def _named(name: str, folder: str = "") -> Iterator[None]:
+    """Turn what the operating system says about `name` into one of our errors; `folder` is where it is written."""
     try:
         yield
     except FileNotFoundError as error:
@@ -232,7 +232,9 @@ def _named(name: str) -> Iterator[None]:
         where = error.filename if isinstance(error.filename, str) else name
         reason = error.strerror or str(error)
         if error.errno in _FULL:
-            raise Full(f"no space left to write {name}") from error
+            raise Full(
+                f"no space left in {folder} to write {name}" if folder else f"no space left for {name}"
+            ) from error
         if error.errno in _DENIED:
             raise Denied(f"{where}: {reason}") from error
         raise StorageError(f"{where}: {reason}") from error
