@@ -420,6 +420,8 @@ made.write(test_makers.piece((b"file",), b"data"), b"data")
 made.close()
 """
 TRY = """
+made.target.root = os.dup(made.target.root)
+assert made.target.root == 0
 made.makers.expect(10_000, 0)
 for number in range(2000):
     made.write(test_makers.piece((b"%d" % number,), b"data"), b"data")
