@@ -136,7 +136,7 @@ def test_custom_without_an_expression_is_asked_for_on_a_terminal(home: Path, nas
         (["-n", "x", "-p", "docs", "custom", "1", "2", "3"], 2, "is no cron expression"),
         (["-n", "x", "-p", "docs", "custom", "1:2:3"], 2, "schedule"),
         (["-n", "x", "-p", "docs", "custom", "0 0 30 2 *"], 2, "'0 0 30 2 *'"),
-        (["-n", "x", "-p", "docs", "--keep-last", "few"], 2, "cannot keep 'few' backups"),
+        (["-n", "x", "-p", "docs", "--keep-last", "few"], 2, "'few' is not a number of backups"),
         (["-n", "x", "-p", "docs", "--keep-daily", "0"], 2, "keeps nothing"),
         (["-n", "x", "-p", "docs", "--keep-within", "soon"], 2, "is no length of time"),
     ],

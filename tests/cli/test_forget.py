@@ -61,8 +61,8 @@ def test_on_a_terminal_the_plan_is_shown_and_asked_about(three: list[str]) -> No
     [
         ([], 2, "nothing says which backups to keep"),
         (["--keep-last", "0"], 2, "a policy of zeros keeps nothing"),
-        (["--keep-last", "-1"], 2, "last cannot keep '-1' backups"),
-        (["--keep-last", "all"], 2, "last cannot keep 'all' backups"),
+        (["--keep-last", "-1"], 2, "keep-last: '-1' is not a number of backups"),
+        (["--keep-last", "all"], 2, "keep-last: 'all' is not a number of backups"),
         (["--keep-within", "30"], 2, "'30' is no length of time"),
         (["--keep-within", "30days"], 2, "'30days' is no length of time"),
         (["--keep-lsat", "3"], 2, "No such option"),

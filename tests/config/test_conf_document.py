@@ -190,7 +190,7 @@ def test_files_without_entries(text: str) -> None:
         ("[auto-backups]\nB2, daily, fezf, 2022-09-02, S2\n", 2, "expected 6 fields (id, frequency, name"),
         (CONTRACT + "[auto-backup B2]\nstart = soon\n", 7, "'soon' is no date"),
         (CONTRACT + "[auto-backup B2]\n\nscheduled = perhaps\n", 8, "scheduled is 'perhaps'"),
-        (CONTRACT + "[auto-backup B2]\nkeep_last = few\n", 6, "last cannot keep 'few' backups"),
+        (CONTRACT + "[auto-backup B2]\nkeep_last = few\n", 6, "keep-last: 'few' is not a number of backups"),
         (CONTRACT + "[auto-backup B2]\nkeep_daily = 0\n", 6, "a policy of zeros keeps nothing"),
         (CONTRACT + "[auto-backup B2]\nkeep_lst = 3\n", 6, "there is no retention rule 'keep_lst'"),
         ("[server]\n", 1, "lacks the id"),

@@ -111,7 +111,7 @@ def test_what_is_right_already_is_not_fetched_and_gets_its_attributes_back(clien
     (target / "large").chmod(0o600)
     os.utime(target / "small", (NEWER, NEWER))
     again = client.restore(done.sid, target)
-    assert again.counts.unchanged == 2
+    assert again.counts.unchanged == 3
     assert again.received < 200_000
     assert same(source, target)
 
@@ -148,6 +148,8 @@ def test_overwrite_says_what_becomes_of_older_and_newer_files(client, source, ta
     assert (target / "older").read_bytes() == (b"saved" if older_replaced else b"there")
     assert (target / "newer").read_bytes() == (b"saved" if newer_replaced else b"there")
     assert (target / "missing").read_bytes() == b"saved"
+    assert result.counts.excluded == plan.kept
+    assert result.counts.unchanged == plan.same
     assert plan.new == 1
     assert plan.replaced == older_replaced + newer_replaced + (os.readlink(target / "link") == "saved")
     assert plan.kept == 3 - plan.replaced

@@ -282,9 +282,11 @@ def _say_restored(result: RestoreResult) -> None:
         return
     counts = result.counts
     failed = [f"NOT restored, see above: {counts.failed:,}"] if counts.failed else []
+    kept = [f"left alone: {counts.excluded:,}"] if counts.excluded else []
     say_summary(
         f"{visible(result.backup.title)} is restored{' in part' * bool(failed)} to {visible(result.target)}",
         f"{plural(counts.files, 'file')} ({counts.unchanged:,} were there already), {size(counts.bytes)}",
+        *kept,
         f"{size(counts.bytes_received)} received, in {duration(result.seconds)}",
         *failed,
     )

@@ -276,6 +276,7 @@ class _Restorer:
         there = None if path[:-1] in self._new_folders else self._target.look(path)
         if there is not None and _keeps(there, node, self._options.overwrite):
             self._left.add(path)
+            self._counts.excluded += 1
             return
         group = _group(node)
         if group is not None and self._firsts.setdefault(group, path) != path:
@@ -310,8 +311,10 @@ class _Restorer:
         """A symlink, fifo or device."""
         there = self._target.look(path)
         if there is not None and self._target.is_like(path, there, node) and self._touched_up(path, node):
+            self._counts.unchanged += 1
             return
         if there is not None and _keeps(there, node, self._options.overwrite):
+            self._counts.excluded += 1
             return
         try:
             self._losses.add(_shown(path), self._target.make_special(path, node))

@@ -226,5 +226,5 @@ _PERIODS: dict[str, Callable[[datetime], object]] = {
 def _count(text: str, name: str) -> int:
     """How many to keep. Raises `UsageError`."""
     if not _COUNT.fullmatch(text):
-        raise UsageError(f"{name} cannot keep {text[:60]!r} backups", "Give a number from 0 to 999999.")
+        raise UsageError(f"keep-{name}: {text[:60]!r} is not a number of backups", "Give a number from 0 to 999999.")
     return int(text)
