@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from stocked import SECRET, client, names, random_blobs, stock
 
-from kdna.errors import ConnectionLost, Damaged, KdnaError, UsageError, WrongKey
+from kdna.errors import Damaged, KdnaError, UsageError, WrongKey
 from kdna.repository import holders, layout
 from kdna.repository.opening import Repository, open_repository
 from kdna.repository.records import open_record
@@ -18,7 +18,7 @@ from kdna.seal.encrypted import Encrypted
 from kdna.seal.envelope import HEADER_MAX, Kind
 from kdna.seal.header import decode
 from kdna.seal.keys import decode_put, encode_put
-from kdna.storage.memory import ClientGone, Fault, Medium, MemoryStorage
+from kdna.storage.memory import ClientGone, Medium, MemoryStorage
 
 OTHER = bytes(range(100, 132))
 PHRASE = "four words, no more"
@@ -94,31 +94,6 @@ def test_either_copy_of_a_passphrases_slot_does(medium, tmp_path, repository, da
     assert bool(opened.notices) == (copy == "first")
     assert holders.remove_passphrases(repository) == 1
     assert names(medium, layout.KEYS) == before
-
-
-@pytest.mark.parametrize(("when", "error"), [("before", ConnectionLost("gone")), ("after", None)])
-def test_a_change_of_passphrase_that_ends_at_any_operation_leaves_one_that_opens(tmp_path, when, error):
-    start = Medium()
-    holders.set_passphrase(client(start, tmp_path), "the old phrase")
-    undisturbed = MemoryStorage(start.copy())
-    holders.set_passphrase(open_repository(undisturbed, SECRET, tmp_path), "the new phrase")
-    assert len(undisturbed.operations) > 12
-    for at in range(3, len(undisturbed.operations) + 1):
-        medium = start.copy()
-        storage = MemoryStorage(medium, [Fault(at, when, error)])
-        with contextlib.suppress(ClientGone, ConnectionLost):
-            holders.set_passphrase(open_repository(storage, SECRET, tmp_path), "the new phrase")
-        medium.power_cut()
-        found = []
-        for phrase in ("the old phrase", "the new phrase"):
-            with contextlib.suppress(WrongKey):
-                found.append(by_passphrase(medium, tmp_path, phrase))
-        assert found, at
-        if at % 4:
-            continue
-        holders.set_passphrase(open_repository(MemoryStorage(medium), SECRET, tmp_path), "the new phrase")
-        with pytest.raises(WrongKey):
-            by_passphrase(medium, tmp_path, "the old phrase")
 
 
 def test_a_forged_slot_or_record_opens_nothing(medium, tmp_path, repository):

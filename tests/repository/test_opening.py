@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 
 import pytest
 from stocked import KINDS, SECRET, SECRETS, client, memory, names, packs, random_blobs, stock
 
 from kdna.errors import (
-    ConnectionLost,
     Damaged,
     Denied,
     ForeignFolder,
@@ -26,7 +24,7 @@ from kdna.repository.opening import create_repository, open_repository
 from kdna.seal import document
 from kdna.seal.encrypted import Encrypted
 from kdna.seal.record import decode_record, encode_record
-from kdna.storage.memory import ClientGone, Fault, Medium, MemoryStorage
+from kdna.storage.memory import Fault, Medium, MemoryStorage
 
 OTHER = bytes(range(100, 132))
 
@@ -123,25 +121,6 @@ def test_whoever_has_another_key_is_told_so_even_in_a_race(medium, tmp_path):
     with pytest.raises(WrongKey):
         create_repository(Overtaken(medium), SECRET, tmp_path)
     assert open_repository(MemoryStorage(medium), OTHER, tmp_path).snapshots() == []
-
-
-@pytest.mark.parametrize("when", ["before", "middle", "after"])
-@pytest.mark.parametrize("error", [None, ConnectionLost("gone")], ids=["client dies", "connection lost"])
-@pytest.mark.parametrize("power_cut", [False, True])
-def test_a_creation_that_ends_at_any_operation_can_be_repeated(tmp_path, secret, when, error, power_cut):
-    storage = MemoryStorage()
-    create_repository(storage, secret, tmp_path)
-    for at in range(1, len(storage.operations) + 1):
-        medium = Medium()
-        with contextlib.suppress(ClientGone, ConnectionLost):
-            create_repository(MemoryStorage(medium, [Fault(at, when, error)]), secret, tmp_path)
-        if power_cut:
-            medium.power_cut(seed=at)
-        repository = client(medium, tmp_path / str(at), secret)
-        stored = stock(repository, [b"data"], tag=("p", "t"))
-        reader = client(medium, tmp_path / "fresh", secret).reader()
-        reader.refresh()
-        assert reader.blob(stored.data[0], tree=False) == b"data"
 
 
 def test_an_acknowledged_creation_survives_a_power_cut(medium, tmp_path, secret):

@@ -16,7 +16,7 @@ from kdna.actions.catalog import Backup, Listing, _read_all
 from kdna.actions.copying import CopyPlan, CopyResult, _origin, _Run
 from kdna.config.home import Home
 from kdna.config.records import built_in
-from kdna.errors import Damaged, Fenced, KdnaError
+from kdna.errors import Damaged, Fenced
 from kdna.progress import Counts
 from kdna.repository import layout
 from kdna.repository.condemned import condemn
@@ -24,7 +24,7 @@ from kdna.repository.opening import Repository
 from kdna.repository.tokens import fence
 from kdna.snapshot import node
 from kdna.snapshot.manifest import encode_manifest
-from kdna.storage.memory import ClientGone, Fault, Medium, MemoryStorage, lost
+from kdna.storage.memory import ClientGone, Fault, Medium, MemoryStorage
 
 SERVER = built_in(Path("/nowhere"))
 OTHER_SECRET = bytes(range(1, 33))
@@ -123,28 +123,6 @@ def test_all_is_copied_and_checked_and_nothing_is_sent_twice(world):
 def test_a_second_backup_costs_only_what_it_has_anew(world):
     result = world.copy(world.there, "home")
     assert result.counts.bytes_new == 7 * 9_000 + len(b"new")
-
-
-@pytest.mark.parametrize("side", ["to", "out of"])
-@pytest.mark.parametrize("kind", ["client dies", "connection lost", "power cut"])
-@pytest.mark.parametrize("when", ["before", "middle", "after"])
-def test_a_copy_that_ends_at_any_operation_is_finished_by_the_next(world, side, kind, when):
-    """A quarter of the operations for each of the ways to end, so that every operation meets two of them at least."""
-    world.copy(world.there.copy(), "count")
-    count = len((world.to if side == "to" else world.out_of).operations)
-    assert count > 10
-    offset = ["client dies", "connection lost", "power cut"].index(kind) * 3 + ["before", "middle", "after"].index(when)
-    for at in range(1 + offset % 4, count + 1, 4):
-        medium, home = world.there.copy(), f"home-{at}"
-        faults = (lost(at, when) if kind == "connection lost" else Fault(at, when),)
-        try:
-            world.copy(medium, home, **{side.replace(" ", "_"): faults})
-        except (KdnaError, ClientGone):
-            if kind == "power cut":
-                medium.power_cut(seed=at)
-        world.check(medium, whole=False)
-        world.copy(medium, home)
-        world.check(medium)
 
 
 def test_what_an_interrupted_copy_sent_is_not_read_again(world, monkeypatch):
