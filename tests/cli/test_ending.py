@@ -27,11 +27,8 @@ def big(tmp_path: Path) -> Path:
     """A folder that takes some seconds to back up."""
     folder = tmp_path / "big"
     folder.mkdir()
-    block = os.urandom(1 << 20)
-    for number in range(200):
-        with open(folder / f"f{number}", "wb") as file:
-            file.write(number.to_bytes(8, "big"))
-            file.write(block)
+    for number in range(300):
+        (folder / f"f{number}").write_bytes(os.urandom(1 << 20))
     return folder
 
 
