@@ -19,6 +19,7 @@ from kdna.cli.main import GROUPS, kdna
 from sshd import Server
 
 HEAVY = ("asyncssh", "cryptography", "msgspec", "blake3", "rich", "backports", "pyfastcdc", "sqlite3", "pathspec")
+BIG = 150  # files of a megabyte, no two alike: some seconds of work
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and terminals as POSIX has them")
 
 
@@ -27,7 +28,7 @@ def big(tmp_path: Path) -> Path:
     """A folder that takes some seconds to back up."""
     folder = tmp_path / "big"
     folder.mkdir()
-    for number in range(300):
+    for number in range(BIG):
         (folder / f"f{number}").write_bytes(os.urandom(1 << 20))
     return folder
 
@@ -136,7 +137,7 @@ def test_long_work_streams_json(nas: Path, big: Path) -> None:
     assert kinds[-1] == "summary"
     assert "notice" in kinds  # of the key
     progress = [line for line in outcome.lines if line["type"] == "progress"]
-    assert all(line["files"] <= 200 for line in progress)
+    assert all(line["files"] <= BIG for line in progress)
 
 
 # signals
@@ -162,7 +163,7 @@ def test_a_signal_ends_a_backup_at_once_and_loses_nothing(
     assert "Traceback" not in outcome.err
     assert [b["snapshot"] for b in done("backup", "list", "--json").answer["backups"]] == [first]
     again = done("backup", "add", "papers", big, "t", "--json").answer
-    assert again["files"] == 200
+    assert again["files"] == BIG
     assert not list((nas / "kdna/encrypted/sessions").iterdir())
 
 
@@ -271,7 +272,7 @@ def test_progress_is_seen_on_a_terminal_and_gone_at_the_end(nas: Path, big: Path
     raw = terminal.raw.decode()
     assert raw.count("\x1b[?25l") == raw.count("\x1b[?25h") > 0  # the cursor is back
     last = terminal.screen[terminal.screen.rindex("papers:t is on nas") :]
-    assert "200 files (200 new, 0 changed, 0 unchanged)" in last
+    assert f"{BIG} files ({BIG} new, 0 changed, 0 unchanged)" in last
     terminal = Terminal("-q", "backup", "add", "papers", big, "u")
     assert terminal.wait() == 0
     assert terminal.screen == ""
@@ -285,7 +286,7 @@ def test_what_is_told_while_the_display_rests_stays_on_the_screen(nas: Path, big
     assert terminal.wait() == 0
     head, files, sent, *rest = what_stays(terminal.raw.decode())
     assert head.startswith("Auto-backup 1: papers:papers-")
-    assert files.strip().startswith("200 files, ")
+    assert files.strip().startswith(f"{BIG} files, ")
     assert sent.endswith(" sent")
     assert not any(rest)
 
