@@ -132,7 +132,7 @@ def _helpers() -> int:
 def _memory(stack: contextlib.ExitStack) -> int:
     """New memory of nobody's but those who have this descriptor, which the stack closes."""
     if sys.platform != "linux":
-        raise NotImplementedError
+        raise NotImplementedError  # `_helpers` has none there
     memory = os.memfd_create("kdna-maker")
     stack.callback(os.close, memory)
     os.ftruncate(memory, SLOTS * SLOT)
@@ -142,7 +142,7 @@ def _memory(stack: contextlib.ExitStack) -> int:
 def _is_readable(fd: int, seconds: float) -> bool:
     """Wait so long for something to be read, or its end."""
     if sys.platform == "win32":
-        raise NotImplementedError
+        raise NotImplementedError  # `_helpers` has none there
     poll = select.poll()  # `select` takes no descriptor above 1023
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(max(seconds, 0) * 1000))
