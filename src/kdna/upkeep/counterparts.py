@@ -73,8 +73,12 @@ class Counterparts:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600))
         file = sqlite3.connect(self._path, isolation_level=None, timeout=1.0)
-        file.execute("PRAGMA synchronous = OFF")
-        file.execute(_TABLE)
+        try:
+            file.execute("PRAGMA synchronous = OFF")
+            file.execute(_TABLE)
+        except sqlite3.Error:
+            file.close()
+            raise
         return file
 
     def _check(self, blob: bytes, other: bytes) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import weakref
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -19,7 +20,8 @@ class Memory:
     """When packs were read. `path` None remembers nothing."""
 
     def __init__(self, path: Path | None) -> None:
-        self._base = _opened(path) if path is not None else _made(sqlite3.connect(":memory:"))
+        self._base = _opened(path) if path is not None else _made(_connect(":memory:"))
+        self._end = weakref.finalize(self, self._base.close)  # at the latest when nobody has it any more
 
     def read_at(self) -> dict[bytes, int]:
         """Nanoseconds since the epoch, by the name of the pack."""
@@ -49,7 +51,7 @@ class Memory:
 
     def close(self) -> None:
         """Let go of the file."""
-        self._base.close()
+        self._end()
 
 
 def _opened(path: Path) -> sqlite3.Connection:
@@ -64,11 +66,16 @@ def _opened(path: Path) -> sqlite3.Connection:
             os.replace(path, path.with_suffix(".unreadable"))
             return _made(_connected(path))
     except (OSError, sqlite3.Error):
-        return _made(sqlite3.connect(":memory:"))
+        return _made(_connect(":memory:"))
+
+
+def _connect(place: Path | str) -> sqlite3.Connection:
+    """Used by one thread at a time; but the one that closes it at last may be any."""
+    return sqlite3.connect(place, timeout=_PATIENCE, check_same_thread=False)
 
 
 def _connected(path: Path) -> sqlite3.Connection:
-    base = sqlite3.connect(path, timeout=_PATIENCE)
+    base = _connect(path)
     with contextlib.suppress(OSError):
         path.chmod(0o600)
     return base
