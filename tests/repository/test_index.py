@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import sys
 from pathlib import Path
 
 import msgspec
@@ -13,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_lookup import blob, pack_of
 
+from descriptors import counts_descriptors, opened_below
 from kdna.errors import Damaged
 from kdna.repository.cache import Cache
 from kdna.repository.index import Index, open_segment, seal_segment
@@ -100,12 +99,12 @@ def test_a_segment_is_fetched_once(server, tmp_path):
     assert server.fetched == [*names, late]
 
 
+@counts_descriptors
 def test_many_segments_become_few_tables_and_few_open_files(server, tmp_path):
     for number in range(400):
         server.publish([number % 60])
-    before = open_files()
     index = server.view(tmp_path)
-    assert open_files() - before <= 8
+    assert len(opened_below(tmp_path)) <= 8
     assert held(index) == set(range(60))
     for number in range(40):  # as backups go by, one segment each
         server.publish([number])
@@ -113,12 +112,6 @@ def test_many_segments_become_few_tables_and_few_open_files(server, tmp_path):
     assert len(list((tmp_path / "lookups").iterdir())) <= 8
     assert held(index) == set(range(60))
     assert len(server.fetched) == 440
-
-
-def open_files() -> int:
-    if not sys.platform.startswith("linux"):
-        pytest.skip("open files can be counted on Linux")
-    return len(os.listdir("/proc/self/fd"))
 
 
 def test_a_vanished_segment_takes_its_table_along(server, tmp_path):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from trees import scratch
 
+from descriptors import counts_descriptors, opened_below
 from kdna.errors import TargetError
 from kdna.snapshot.folders import Folders
 from kdna.snapshot.metadata import disk
@@ -19,18 +20,12 @@ from kdna.snapshot.metadata import disk
 if sys.platform == "win32":
     pytest.skip("made for systems where a folder is an open descriptor", allow_module_level=True)
 
-counts_descriptors = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc to count them")
-
 
 @pytest.fixture
 def root(tmp_path: Path) -> Iterator[disk.Folder]:
     opened = disk.open_root(os.fsencode(tmp_path / "root"), create=True)
     yield opened
     disk.close_folder(opened)
-
-
-def opened() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 def test_a_folder_is_found_and_made_where_asked_for(root: disk.Folder, tmp_path: Path) -> None:
@@ -47,21 +42,21 @@ def test_a_folder_is_found_and_made_where_asked_for(root: disk.Folder, tmp_path:
 
 
 @counts_descriptors
-def test_few_are_open_however_many_are_used(root: disk.Folder) -> None:
-    before = opened()
+def test_few_are_open_however_many_are_used(root: disk.Folder, tmp_path: Path) -> None:
+    before = opened_below(tmp_path)
     folders = Folders(root, most=5)
     for round in range(2):
         for number in range(40):
             with folders.at((b"%d" % (number % 20), b"%d" % number), create=True) as here:
                 assert disk.names(here) == []
-                assert opened() <= before + 5 + 1, round
+                assert len(opened_below(tmp_path)) <= len(before) + 5 + 1, round
     folders.close()
-    assert opened() == before
+    assert opened_below(tmp_path) == before
 
 
 @counts_descriptors
-def test_what_is_in_use_stays_open(root: disk.Folder) -> None:
-    before = opened()
+def test_what_is_in_use_stays_open(root: disk.Folder, tmp_path: Path) -> None:
+    before = opened_below(tmp_path)
     folders = Folders(root, most=2)
     with folders.at((b"kept",), create=True) as kept:
         for number in range(10):
@@ -71,7 +66,7 @@ def test_what_is_in_use_stays_open(root: disk.Folder) -> None:
         with folders.at((b"kept",)) as same:
             assert same == kept
     folders.close()
-    assert opened() == before
+    assert opened_below(tmp_path) == before
 
 
 @counts_descriptors
@@ -80,8 +75,7 @@ def test_what_was_used_last_stays_open_for_the_next_time(root: disk.Folder, tmp_
     for name in (b"a", b"b", b"a", b"c"):
         with folders.at((name,), create=True):
             pass
-    links = [os.readlink(entry.path) for entry in os.scandir("/proc/self/fd") if os.path.exists(entry.path)]
-    assert {link for link in links if link.startswith(f"{tmp_path}/root/")} == {f"{tmp_path}/root/{x}" for x in "ac"}
+    assert opened_below(tmp_path) == [f"{tmp_path}/root", *(f"{tmp_path}/root/{x}" for x in "ac")]
     folders.close()
 
 

@@ -31,7 +31,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
     pytest.mark.timeout(600),
 ]
-SHARES = 3  # into which the points of a test are divided
+SHARES = 4  # into which the points of a test are divided, so that they run side by side
+share = pytest.mark.parametrize("share", [0, 1, *(pytest.param(n, marks=pytest.mark.slow) for n in range(2, SHARES))])
 
 EVERYTHING_UNUSED = Limits(unused=Amount(0, percent=True))
 MOMENTS = ["before", "middle", "after"]
@@ -160,7 +161,7 @@ def test_two_prunes_leave_a_healthy_repository_with_exactly_what_it_needs(world)
 
 @pytest.mark.usefixtures("clockless")
 @pytest.mark.parametrize("way", ["dies", "cut", "cut 1"])
-@pytest.mark.parametrize("share", range(SHARES))
+@share
 def test_a_backup_in_the_middle_of_a_prune_that_dies_is_whole(world, way, share, record_property):
     """At each operation of a prune another client makes a whole backup; then the prune dies some operations later."""
     operations = count(world, prune_all)
@@ -220,7 +221,7 @@ def backed_up(medium: Medium, cache: Path, made: dict[str, set[int]]) -> None:
 
 @pytest.mark.usefixtures("clockless")
 @pytest.mark.parametrize("way", ["dies", "lost", "cut 1"])
-@pytest.mark.parametrize("share", range(SHARES))
+@share
 def test_a_prune_in_the_middle_of_a_backup_that_ends_anywhere_takes_nothing_it_needs(
     world, way, share, record_property
 ):
