@@ -5,14 +5,13 @@ What is read is rounded to 64 KiB, so that a server that watches learns which re
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 from kdna.errors import Damaged, Missing
 from kdna.repository import layout
 from kdna.repository.lookup import Location
+from kdna.repository.parallel import in_order
 from kdna.repository.reader import Reader
 
 _ROUND = 64 * 1024
@@ -32,17 +31,8 @@ def fetch(reader: Reader, locations: Iterable[Location]) -> Iterator[Opened]:
     """Every frame that holds one of these blobs, once each, pack by pack. Raises `StorageError`."""
     frames = {(place.pack, place.number): place for place in locations}
     runs = _runs([frames[key] for key in sorted(frames)])
-    pool = ThreadPoolExecutor(_AHEAD, "kdna-fetch")
-    waiting: deque[Future[list[Opened]]] = deque()
-    try:
-        for run in runs:
-            waiting.append(pool.submit(_open_run, reader, run))
-            if len(waiting) >= _AHEAD:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    for opened in in_order(lambda run: _open_run(reader, run), runs, _AHEAD, "kdna-fetch"):
+        yield from opened
 
 
 def _runs(frames: Sequence[Location]) -> Iterator[list[Location]]:

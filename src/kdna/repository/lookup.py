@@ -100,10 +100,9 @@ class Lookup:
             frame, _, length = _PLACE.unpack_from(self._data, at + ID)
             yield self._data[at : at + ID], self._pack_of(frame), length
 
-    def rows_of(self, blob: bytes) -> Iterator[tuple[int, int]]:
+    def rows_of(self, blob: bytes) -> list[tuple[int, int]]:
         """(number of the row, place of its pack) of every copy of a blob, usable or not."""
-        for row, frame, _, _ in self._places(blob):
-            yield row, self._pack_of(frame)
+        return [(row, self._pack_of(frame)) for row, frame, _, _ in self._places(blob)]
 
     def judge(self, usable: Callable[[bytes, int], bool]) -> None:
         """Decide once for each pack, by name and size, whether its blobs count."""
@@ -139,16 +138,19 @@ class Lookup:
             if bool(self._usable[pack]) is usable:
                 yield self._location(pack, frame, start, length)
 
-    def _places(self, blob: bytes) -> Iterator[tuple[int, int, int, int]]:
+    def _places(self, blob: bytes) -> list[tuple[int, int, int, int]]:
         """(number of the row, frame, start, length) of every copy of a blob."""
+        data, first = self._data, self._first
         slot = int.from_bytes(blob[:4], "big") >> (32 - self._bits)
-        from_row, to_row = _PAIR.unpack_from(self._data, self._fan + slot * 4)
-        low, high = self._first + from_row * _ROW, self._first + to_row * _ROW
-        at = self._data.find(blob, low, high)
+        from_row, to_row = _PAIR.unpack_from(data, self._fan + slot * 4)
+        low, high = first + from_row * _ROW, first + to_row * _ROW
+        found = []
+        at = data.find(blob, low, high)
         while at >= 0:
             if (at - low) % _ROW == 0:
-                yield ((at - self._first) // _ROW, *_PLACE.unpack_from(self._data, at + ID))
-            at = self._data.find(blob, at + 1, high)
+                found.append(((at - first) // _ROW, *_PLACE.unpack_from(data, at + ID)))
+            at = data.find(blob, at + 1, high)
+        return found
 
     def _pack_of(self, frame: int) -> int:
         pack: int = _PAIR.unpack_from(self._data, self._frames + frame * _FRAME.size)[0]
@@ -171,6 +173,17 @@ class Lookup:
             frame, start, length = _PLACE.unpack_from(self._data, at + ID)
             rows.append(self._data[at : at + ID] + _PLACE.pack(frame + frame_base, start, length))
         return rows
+
+
+def locations(pack: PackTable) -> Iterator[tuple[bytes, Location]]:
+    """Every blob of one pack and where it lies, as the pack itself says."""
+    offset = pack.first
+    for number, frame in enumerate(pack.frames, 1):
+        last = number == len(pack.frames)
+        for blob, start, length in frame.blobs():
+            sealed = (offset, frame.sealed, frame.raw, frame.method)
+            yield blob, Location(pack.name, pack.tree, number, last, *sealed, start, length)
+        offset += frame.sealed
 
 
 def build(packs: Iterable[PackTable], sources: Iterable[str]) -> bytes:

@@ -163,6 +163,11 @@ class Session:
         self._pipeline.trees.put(blob_id, data)
         return blob_id, True
 
+    def put_checked(self, blob_id: bytes, data: bytes, tree: bool) -> None:
+        """Store a blob that `has` does not know, and whose id was compared with its bytes. Raises `StorageError`."""
+        self._pending.add(blob_id)
+        (self._pipeline.trees if tree else self._pipeline.data).put(blob_id, data)
+
     def _pack_arrived(self, sealed: SealedPack) -> None:
         """Count a stored pack, mirror it when it holds trees, publish a segment when enough came together."""
         if sealed.table.tree:

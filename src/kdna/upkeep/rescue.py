@@ -7,21 +7,21 @@ none, the blob is copied out of the pack into a new one.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import groupby
 from typing import NamedTuple
 
 from kdna.errors import Damaged, Missing, RepositoryError
 from kdna.progress import Counts
 from kdna.repository import layout
-from kdna.repository.lookup import Location, Lookup, build
+from kdna.repository.lookup import Location, locations
 from kdna.repository.pack import PackTable, read_table
+from kdna.repository.parallel import in_order
 from kdna.repository.reader import Reader
 from kdna.repository.session import Session
 from kdna.upkeep.marks import Marks
 
-_AHEAD = 3  # packs that are fetched before their turn
+_AHEAD = 2  # packs that are fetched, one of them before its turn; and frames that are opened
 _ON_ITS_WAY = b""  # into a pack of this session
 
 
@@ -62,7 +62,7 @@ class Rescue:
         return frozenset(self._reader.index.own) - self._adopted
 
     def _fetched(self, names: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
-        """Whole packs, some read ahead; what is damaged is empty."""
+        """Whole packs, read ahead; what is damaged is empty."""
 
         def fetch(name: bytes) -> bytes | None:
             try:
@@ -72,19 +72,9 @@ class Rescue:
             except Damaged:
                 return b""
 
-        pool = ThreadPoolExecutor(_AHEAD, "kdna-rescue")
-        waiting: deque[tuple[bytes, Future[bytes | None]]] = deque()
-        try:
-            for name in [*names, *[b""] * _AHEAD]:
-                if name:
-                    waiting.append((name, pool.submit(fetch, name)))
-                if waiting and (len(waiting) >= _AHEAD or not name):
-                    first, future = waiting.popleft()
-                    data = future.result()
-                    if data is not None:
-                        yield first, data
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        for name, data in zip(names, in_order(fetch, names, _AHEAD, "kdna-rescue"), strict=True):
+            if data is not None:
+                yield name, data
 
     def _one(self, name: bytes, data: bytes) -> Secured:
         """Secure one pack. Raises `Damaged` when a blob that is needed can't be read anywhere."""
@@ -100,7 +90,7 @@ class Rescue:
         cost = sum(place.length for _, place in lacking)
         if self._budget is not None and self.copied + cost > self._budget:
             return Secured(name, None, "to copy what is needed of it would be more than was allowed")
-        self._copy(sorted(lacking, key=lambda one: (one[1].number, one[1].start)), data)
+        self._copy(lacking, data)
         self.copied += cost
         return Secured(name, frozenset(others))
 
@@ -109,9 +99,7 @@ class Rescue:
         table = read_table(self._reader.seal, name, len(data), data)
         if not isinstance(table, PackTable):
             raise Damaged(f"pack {name.hex()[:12]} ends before its table does")
-        lookup = Lookup(build([table], ()))
-        lookup.judge(lambda _name, _size: True)
-        return {blob: next(lookup.where(blob)) for blob in table.blobs() if blob in self._marks}
+        return {blob: place for blob, place in locations(table) if blob in self._marks}
 
     def _elsewhere(self, blob: bytes, tree: bool) -> bytes | None:
         """A pack with a copy that can be relied upon, or `_ON_ITS_WAY`."""
@@ -130,13 +118,19 @@ class Rescue:
         return _ON_ITS_WAY if self._session.has(blob) else None
 
     def _copy(self, lacking: Sequence[tuple[bytes, Location]], data: bytes) -> None:
-        """Put blobs of one pack into new packs, those of a frame together. Raises `Damaged`."""
-        number, raw = 0, b""
-        for blob, place in lacking:
-            if place.number != number:
-                sealed = memoryview(data)[place.offset : place.offset + place.sealed]
-                number, raw = place.number, self._reader.open_frame(place, sealed)
-            whole = self._reader.cut(raw, place, blob, place.tree)
-            put = self._session.put_tree if place.tree else self._session.put
-            put(whole)
-            self._counts.bytes += len(whole)
+        """Put blobs of one pack, which are in its order, into new packs. Raises `Damaged`.
+
+        Opening and checking frames is most of the work, so it is done beside compressing them anew.
+        """
+        view = memoryview(data)
+
+        def opened(frame: list[tuple[bytes, Location]]) -> list[tuple[bytes, Location, bytes]]:
+            first = frame[0][1]
+            raw = self._reader.open_frame(first, view[first.offset : first.offset + first.sealed])
+            return [(blob, place, self._reader.cut(raw, place, blob, place.tree)) for blob, place in frame]
+
+        frames = (list(frame) for _, frame in groupby(lacking, lambda one: one[1].number))
+        for found in in_order(opened, frames, _AHEAD, "kdna-open"):
+            for blob, place, whole in found:
+                self._session.put_checked(blob, whole, place.tree)
+                self._counts.bytes += len(whole)

@@ -11,9 +11,8 @@ which backups suffer.
 
 from __future__ import annotations
 
-from collections import deque
+import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,6 +23,7 @@ from kdna.repository import layout
 from kdna.repository.index import open_segment
 from kdna.repository.opening import Repository
 from kdna.repository.pack import PackTable
+from kdna.repository.parallel import in_order
 from kdna.repository.reader import Reader
 from kdna.repository.records import read_object
 from kdna.storage.base import Digests
@@ -245,20 +245,9 @@ class Check:
     def _read(self, names: Iterable[bytes], memory: Memory, over: Callable[[], bool] | None) -> None:
         """Read whole packs, several at a time, and judge them."""
         self._counts.phase = "reading packs"
-        pending: deque[Future[Checked | None]] = deque()
-        with ThreadPoolExecutor(_AHEAD, "kdna-verify") as pool:
-            try:
-                for name in names:
-                    if over is not None and over():
-                        break
-                    pending.append(pool.submit(self._check_pack, name))
-                    if len(pending) > _AHEAD:
-                        self._take(pending.popleft().result(), memory)
-                while pending:
-                    self._take(pending.popleft().result(), memory)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        wanted = itertools.takewhile(lambda _: over is None or not over(), names)
+        for checked in in_order(self._check_pack, wanted, _AHEAD, "kdna-verify"):
+            self._take(checked, memory)
 
     def _check_pack(self, name: bytes) -> Checked | None:
         """Read and check one pack; None when it is gone."""
