@@ -131,7 +131,7 @@ def by_backups(measured: Measured, counts: list[int], folder: Path) -> None:
             for count in counts:
                 while made < count:
                     made += 1
-                    measure(_one_more(tool, place, data, made), folder, environment(tool, place))
+                    measure(_one_more(tool, place, data, made), data.path.parent, environment(tool, place))
                 for _ in range(measured.runs):
                     made += 1
                     command = _one_more(tool, place, data, made)
@@ -160,7 +160,7 @@ def by_size(measured: Measured, megabytes: int, folder: Path) -> None:
             measured.job(("size", megabytes, "verify"), tool, place, tool.verify(place), place.repository)
             measured.job(("size", megabytes, "verify data"), tool, place, tool.verify_data(place), place.repository)
             with data.halved():
-                measure(tool.back_up(place, "half"), folder, environment(tool, place))
+                measure(tool.back_up(place, "half"), data.path.parent, environment(tool, place))
             measured.job(("size", megabytes, "prune"), tool, place, tool.prune(place), place.repository)
 
 
