@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -28,9 +28,13 @@ from kdna.errors import (
     StorageError,
 )
 from kdna.storage.address import Address, parse_address
+from kdna.storage.link import Link
+from kdna.storage.listing import entries
 from kdna.storage.login import Timing
 from kdna.storage.sftp import SftpStorage
 from kdna.storage.ssh import SshConnection
+from kdna.storage.ssh_library import asyncssh
+from kdna.storage.transfer import Later
 from sshd import Server, missing, start
 from storage.proxy import Proxy
 
@@ -113,6 +117,52 @@ def test_foreign_files_are_not_listed(sshd: Server, open_at: Open) -> None:
         Path(os.fsdecode(packs + b"/" + name)).write_bytes(b"")
     os.symlink("one", sshd.root / "packs" / "link")
     assert [entry.name for entry in storage.list("")] == ["packs/one"]
+
+
+@pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 1000])
+def test_a_folder_is_listed_whole_however_much_is_in_it(sshd: Server, open_at: Open, count: int) -> None:
+    folder = sshd.root / "many"
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"object-{number}").touch()
+    listed = open_at(sshd, str(sshd.root)).list("many")
+    assert sorted(entry.name for entry in listed) == sorted(f"many/object-{number}" for number in range(count))
+
+
+def test_folders_that_are_likely_to_be_there_are_listed_once(sshd: Server, open_at: Open) -> None:
+    near = open_at(sshd, str(sshd.root))
+    for name in ("packs/1/one", "packs/2/deeper/two", "packs/x/three", "index/four"):
+        near.create(name, [b"x"])
+    connection = open_at(sshd, str(sshd.root), timing=Timing(distant=0.0)).connection
+    far = SftpStorage(connection, str(sshd.root), {"packs": ["packs/1", "packs/2", "packs/3"], "": ["packs", "tags"]})
+    far.size("index/four")  # by the time it answers, the distance is known
+    assert sorted(far.list("packs")) == sorted(near.list("packs"))
+    assert sorted(far.list("")) == sorted(near.list(""))
+
+
+def test_a_listing_needs_no_single_requests(sshd: Server, open_at: Open) -> None:
+    """asyncssh does not document where it has them, and may have them elsewhere one day."""
+    open_at(sshd, str(sshd.root)).create("packs/one", [b"x"])
+
+    class Other(asyncssh.SFTPClient):
+        @property
+        def _handler(self) -> object:
+            raise AttributeError
+
+        @_handler.setter
+        def _handler(self, handler: object) -> None:
+            self.requests = handler
+
+        def readdir(self, path: Any = ".") -> Any:
+            return asyncssh.SFTPClient(self.requests, None, "strict").readdir(path)
+
+    connection = open_at(sshd, str(sshd.root)).connection
+
+    async def listed(link: Link, _again: bool) -> list[object]:
+        other = Other(link.sftp._handler, None, "strict")
+        return [entry.filename for entry in await entries(other, os.fsencode(sshd.root / "packs"), True, Later())]
+
+    assert sorted(connection.run(listed)) == [b".", b"..", b"one"]
 
 
 def test_a_root_that_cannot_be_a_folder_is_named(sshd: Server, open_at: Open) -> None:
@@ -268,6 +318,18 @@ def test_a_server_that_comes_back_as_another_is_not_trusted(own_sshd: Server, op
     own_sshd.new_host_key()
     with pytest.raises(HostKeyChanged):
         storage.list("")
+
+
+def test_folders_are_flushed_again_through_what_was_opened_before(own_sshd: Server, open_at: Open) -> None:
+    storage = open_at(own_sshd, str(own_sshd.root))
+    for number in range(3):
+        storage.create(f"new/folder/{number}", [b"x"])
+        storage.rename(f"new/folder/{number}", f"newer/{number}")
+        storage.sync(["", "new", "nowhere"])
+    own_sshd.drop()
+    storage.create("newer/last", [b"x"])
+    storage.sync()
+    assert len(storage.list("newer")) == 4
 
 
 def test_a_name_the_server_forgot_in_a_restart_is_noticed(own_sshd: Server, open_at: Open) -> None:

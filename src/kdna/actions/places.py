@@ -17,6 +17,7 @@ from kdna.actions.keys import ensure_key
 from kdna.actions.remembering import known_at, remember_place
 from kdna.config.records import Server
 from kdna.errors import Denied, Exists, HostKeyUnknown, NoRepository, Unreachable, Unsupported, Vanished, WrongKey
+from kdna.repository.layout import LIKELY
 from kdna.repository.opening import Repository, create_repository, open_repository
 from kdna.seal.keys import AccessKey
 from kdna.storage.address import Address, parse_address
@@ -178,7 +179,7 @@ def connect(caller: Caller, server: Server, trust: AskHostKey | None) -> Place:
 
     assert isinstance(base, SftpStorage)  # noqa: S101 - which is what the address says; for the type checker
     connection = base.connection
-    return Place(server, base, lambda name: SftpStorage(connection, f"{root}/{name}"), caller)
+    return Place(server, base, lambda name: SftpStorage(connection, f"{root}/{name}", LIKELY), caller)
 
 
 def _refuse_unmounted(server: Server) -> None:

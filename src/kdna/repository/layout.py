@@ -41,10 +41,15 @@ QUARANTINE = "quarantine"
 TOKENS = (SESSIONS, SNAPSHOTS, FENCED, FORGOTTEN)
 FOLDERS = (KEYS, PACKS, INDEX, MANIFESTS, *TOKENS, TAGS, HOLDS, CONDEMNED, DELETED, LOST, QUARANTINE)
 
-# Where everything lies that a backup may rely upon and did not put there itself.
-RELIED_UPON = ("", KEYS, INDEX, PACKS, *(f"{PACKS}/{digit}" for digit in "0123456789abcdef"))
+PACK_FOLDERS = tuple(f"{PACKS}/{digit}" for digit in "0123456789abcdef")
 
-EVERYWHERE = ("", *FOLDERS, *(f"{PACKS}/{digit}" for digit in "0123456789abcdef"))  # to be flushed
+# Where everything lies that a backup may rely upon and did not put there itself.
+RELIED_UPON = ("", KEYS, INDEX, PACKS, *PACK_FOLDERS)
+
+EVERYWHERE = ("", *FOLDERS, *PACK_FOLDERS)  # to be flushed
+
+# Folders that probably lie in others: a distant server is asked about them together. Any may be missing.
+LIKELY = {"": (*FOLDERS, *PACK_FOLDERS), PACKS: PACK_FOLDERS}
 
 _HASH = re.compile("[0-9a-f]{64}")
 _ID = re.compile("[0-9a-f]{32}")

@@ -14,19 +14,22 @@ _MOST_LANES = 4  # a stock sshd allows ten sessions on a connection
 
 @dataclass
 class Link:
-    """One connection; `number` is 0 for the first to a server and counts on with each reconnection."""
+    """One connection; `number` is 0 for the first to a server and counts on with each reconnection.
+
+    Whether the server is distant is not known yet when the link is made.
+    """
 
     sftp: asyncssh.SFTPClient
     connections: list[asyncssh.SSHClientConnection]  # the server's own is the last
     authentication: str
-    distant: bool
+    distant: bool = False
     number: int = 0
+    measuring: asyncio.Task[None] | None = None  # the distance; held here, or the loop would forget it
     _lanes: list[_Lane] = field(init=False)
     _may_widen: bool = True
 
     def __post_init__(self) -> None:
         self._lanes = [_Lane(self.sftp)]
-        self._may_widen = self.distant
 
     @property
     def server(self) -> str:
@@ -46,7 +49,7 @@ class Link:
         to a distant server that happen at the same time get sessions of their own, as far as the server allows.
         """
         lane = min(self._lanes, key=lambda one: one.uploads)
-        if lane.uploads and self._may_widen:
+        if lane.uploads and self.distant and self._may_widen:
             self._may_widen = False  # while this one is being opened
             with contextlib.suppress(asyncssh.ChannelOpenError, asyncssh.SFTPError):
                 lane = _Lane(await self.connections[-1].start_sftp_client())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import re
@@ -85,14 +86,24 @@ async def log_in(address: Address, key_file: str | None, timing: Timing) -> Link
     route = _Route(timing)
     try:
         await _connect(route, address, key_file, None)
-        sftp, round_trip = await asyncio.wait_for(_start_sftp(route.connections[-1], address), timing.connect)
+        sftp = await asyncio.wait_for(_start_sftp(route.connections[-1], address), timing.connect)
     except asyncio.TimeoutError as error:
         await close_all(route.connections)
         raise NoSftp(f"{address.host} did not start SFTP within {timing.connect:.0f} s") from error
     except BaseException:
         await close_all(route.connections)
         raise
-    return Link(sftp, route.connections, route.authentication, distant=round_trip > timing.distant)
+    link = Link(sftp, route.connections, route.authentication)
+    link.measuring = asyncio.create_task(_measure(link, timing))
+    return link
+
+
+async def _measure(link: Link, timing: Timing) -> None:
+    """Find out how far away the server is, beside the first requests, which do not wait for it."""
+    began = clock.SYSTEM.monotonic()
+    with contextlib.suppress(asyncssh.Error, OSError):
+        await link.sftp.realpath(".")
+        link.distant = clock.SYSTEM.monotonic() - began > timing.distant
 
 
 @dataclass
@@ -189,18 +200,15 @@ async def _jump(route: _Route, hops: str) -> asyncssh.SSHClientConnection | None
     return tunnel
 
 
-async def _start_sftp(connection: asyncssh.SSHClientConnection, address: Address) -> tuple[asyncssh.SFTPClient, float]:
-    """An SFTP session, and the seconds that its first request took."""
+async def _start_sftp(connection: asyncssh.SSHClientConnection, address: Address) -> asyncssh.SFTPClient:
+    """An SFTP session."""
     try:
-        sftp = await connection.start_sftp_client()
-        began = clock.SYSTEM.monotonic()
-        await sftp.realpath(".")
+        return await connection.start_sftp_client()
     except (asyncssh.Error, OSError) as error:
         await asyncio.sleep(0)  # in which a connection that has just ended gets to know it
         if connection.is_closed():
             raise Unreachable(f"{address.host} ended the connection after the login: {error}") from error
         raise NoSftp(f"{address.host} accepts the login but does not offer SFTP ({error})") from error
-    return sftp, clock.SYSTEM.monotonic() - began
 
 
 def _explained(

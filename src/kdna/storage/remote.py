@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
 from kdna.errors import Denied, Exists, Forbidden, ForeignFolder, Missing, StorageError
 from kdna.storage import shell
 from kdna.storage.base import Entry, Space
+from kdna.storage.flushing import Flusher
 from kdna.storage.link import Link
+from kdna.storage.listing import entries
 from kdna.storage.names import TEMPORARY, is_name, temporary_name
 from kdna.storage.sftp_answers import above, exists, explained, is_folder, leading_to, room
 from kdna.storage.ssh import LOST
 from kdna.storage.ssh_library import asyncssh
-from kdna.storage.transfer import download, in_flight, upload
+from kdna.storage.transfer import Later, download, in_flight, upload
 
 T = TypeVar("T")
 
 _NEW_FILE = asyncssh.FXF_WRITE | asyncssh.FXF_CREAT | asyncssh.FXF_EXCL
 _READ_ONLY = asyncssh.SFTPAttrs(permissions=0o444)
 _PRIVATE = asyncssh.SFTPAttrs(permissions=0o700)
-_AT_ONCE = 64  # folders listed or flushed at the same time; each needs a handle on the server
+_AT_ONCE = 64  # folders listed, or names looked for, at the same time; each needs a handle on the server
 _COMPARED = 1 << 20  # up to this size an object found after a drop is compared with ours byte by byte
 
 
@@ -34,15 +35,16 @@ class RemoteFolder:
     server without the answer arriving here. Raises storage errors, and `LOST` for the connection's end.
     """
 
-    def __init__(self, root: bytes, location: str) -> None:
+    def __init__(self, root: bytes, location: str, likely: Mapping[str, Sequence[str]]) -> None:
         self._root = root
         self._location = location
+        self._likely = likely
         self._touched: set[bytes] = set()  # folders whose names may not be durable yet
         self._unsynced: set[str] = set()  # objects that a crash of the server could still take away
         self._synced_on = 0  # number of the connection at the last sync
-        self._flushes_files = self._flushes_folders = True  # until the server shows that it can't
-        self._flushed_a_folder = False
-        self._closing: set[asyncio.Task[None]] = set()
+        self._flushes_files = True  # until the server shows that it can't
+        self._later = Later()
+        self._flusher = Flusher(self._later)
 
     async def space(self, link: Link, _again: bool) -> Space | None:
         """Room on the file system."""
@@ -50,6 +52,7 @@ class RemoteFolder:
 
     async def create(self, name: str, parts: Sequence[bytes | memoryview], link: Link, again: bool) -> None:
         """Store under `name`, made of `parts`."""
+        self._flusher.expect(link, above(self._path(name)))
         async with link.lane() as sftp:
             await self._create(sftp, name, parts, again)
         self._touched.add(above(self._path(name)))
@@ -109,7 +112,7 @@ class RemoteFolder:
         try:
             await upload(sftp, file, parts, partial(self._flush_file, file), file.close)
         except asyncssh.SFTPError:
-            self._close_later(file)
+            self._later(file.close())
             raise
 
     async def _flush_file(self, file: asyncssh.SFTPClientFile) -> None:
@@ -161,15 +164,16 @@ class RemoteFolder:
         try:
             return await download(sftp, file, start, length)
         finally:
-            self._close_later(file)
+            self._later(file.close())
 
     async def _list_one(self, link: Link, folder: str, found: list[Entry], deeper: list[str]) -> None:
         """Add what lies in one folder: objects to `found`, folders to `deeper`."""
         try:
-            entries = await self._answered(link.sftp, folder, link.sftp.readdir(self._path(folder)))
+            asked = entries(link.sftp, self._path(folder), "OpenSSH" in link.server, self._later)
+            listed = await self._answered(link.sftp, folder, asked)
         except Missing:
             return
-        for entry in entries:
+        for entry in listed:
             own = entry.filename.decode("latin-1") if isinstance(entry.filename, bytes) else entry.filename
             name, attrs = f"{folder}/{own}" if folder else own, entry.attrs
             if not is_name(name) or name == TEMPORARY:
@@ -189,6 +193,7 @@ class RemoteFolder:
     async def rename(self, old: str, new: str, link: Link, again: bool) -> None:
         """Consume `old`; `Missing`."""
         source, target = self._path(old), self._path(new)
+        self._flusher.expect(link, above(source), above(target))
         try:
             await self._answered(link.sftp, old, self._move(link, source, target))
         except Missing:
@@ -249,6 +254,7 @@ class RemoteFolder:
 
     async def remove(self, name: str, link: Link, again: bool) -> None:
         """Take an object away; `Missing`."""
+        self._flusher.expect(link, above(self._path(name)))
         try:
             await self._answered(link.sftp, name, link.sftp.remove(self._path(name)))
         except Missing:
@@ -270,11 +276,9 @@ class RemoteFolder:
         try:
             if link.number != self._synced_on:
                 await in_flight((self._still_there(link, name) for name in names), _AT_ONCE)
-            if self._flushes_folders:
-                paths = touched.union(map(self._path, folders))
-                await in_flight((self._flush_folder(link, path) for path in paths), _AT_ONCE)
-            if self._flushes_folders and "" in folders:
-                await in_flight((self._flush_if_it_can_be(link, path) for path in leading_to(self._root)), _AT_ONCE)
+            await self._flusher.flush(link, touched.union(map(self._path, folders)))
+            if self._flusher.able and "" in folders:
+                await self._flusher.try_to_flush(link, leading_to(self._root))
         except BaseException:
             self._touched |= touched
             self._unsynced |= names
@@ -287,37 +291,6 @@ class RemoteFolder:
                 f"the server has forgotten {name}, which it had confirmed: it was restarted meanwhile",
                 "Run the command again.",
             )
-
-    async def _flush_folder(self, link: Link, path: bytes) -> None:
-        try:
-            handle = await link.sftp.open(path, asyncssh.FXF_READ, encoding=None)
-        except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
-            return  # removed since
-        except (asyncssh.SFTPFailure, asyncssh.SFTPPermissionDenied, asyncssh.SFTPBadMessage):
-            self._flushes_folders = False  # not a server that opens folders
-            return
-        try:
-            await handle.fsync()
-            self._flushed_a_folder = True
-        except (asyncssh.SFTPOpUnsupported, asyncssh.SFTPFailure, asyncssh.SFTPBadMessage) as error:
-            if self._flushed_a_folder:
-                raise StorageError(f"the server could not flush a folder to its disk ({error.reason})") from error
-            self._flushes_folders = False
-        finally:
-            self._close_later(handle)
-
-    async def _flush_if_it_can_be(self, link: Link, path: bytes) -> None:
-        """Flush a folder that may not be ours to open."""
-        try:
-            handle = await link.sftp.open(path, asyncssh.FXF_READ, encoding=None)
-            try:
-                await handle.fsync()
-            finally:
-                self._close_later(handle)
-        except LOST:
-            raise
-        except asyncssh.SFTPError:
-            return
 
     async def _make_folder(self, sftp: asyncssh.SFTPClient, path: bytes) -> None:
         """Make a folder and those above it; that another has made it meanwhile is success."""
@@ -356,17 +329,6 @@ class RemoteFolder:
         except asyncssh.SFTPError as error:
             raise await explained(sftp, error, self._shown(name), self._root) from error
 
-    def _close_later(self, file: asyncssh.SFTPClientFile) -> None:
-        """Close a handle without waiting for the answer, in which there is nothing to learn."""
-
-        async def close() -> None:
-            with contextlib.suppress(asyncssh.Error, OSError):
-                await file.close()
-
-        task = asyncio.create_task(close())
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
-
     def _shown(self, name: str) -> str:
         return f"{self._location}/{name}" if name else self._location
 
@@ -380,11 +342,16 @@ class RemoteFolder:
         return await shell.digests(link, self._root, names)
 
     async def list(self, folder: str, link: Link, _again: bool) -> list[Entry]:
-        """Every object below `folder`, level by level, the folders of one level at the same time."""
+        """Every object below `folder`, level by level, the folders of one level at the same time.
+
+        Over a distance the folders that are likely to lie in it are not waited for before they are looked into.
+        """
         found: list[Entry] = []
-        level = [folder]
+        level = [folder, *self._likely.get(folder, ())] if link.distant else [folder]
+        looked: set[str] = set()
         while level:
+            looked.update(level)
             deeper: list[str] = []
             await in_flight((self._list_one(link, here, found, deeper) for here in level), _AT_ONCE)
-            level = deeper
+            level = [below for below in deeper if below not in looked]
         return found

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 
 from kdna.storage.base import Entry, Space
 from kdna.storage.names import check_folder, check_name
@@ -15,13 +16,16 @@ class SftpStorage:
     """Objects as files below `root` on the server; a relative one lies under the login's folder.
 
     Folders are made when first needed, 0700; files are 0444, so that even a stock server set to append-only
-    keeps them as they are. The connection belongs to the storage and ends with it.
+    keeps them as they are. The connection belongs to the storage and ends with it. `likely` names folders that probably
+    lie below others, so that a distant server is asked about all of them at once.
     """
 
-    def __init__(self, connection: SshConnection, root: str) -> None:
+    def __init__(
+        self, connection: SshConnection, root: str, likely: Mapping[str, Sequence[str]] = MappingProxyType({})
+    ) -> None:
         self._connection = connection
         self._location = f"{connection.name}:{root.rstrip('/') or root}"
-        self._folder = RemoteFolder(_server_path(root), self._location)
+        self._folder = RemoteFolder(_server_path(root), self._location, likely)
 
     @property
     def location(self) -> str:

@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 from kdna.storage.ssh_library import asyncssh
 
 _IN_FLIGHT = 4 << 20  # bytes asked for or sent and not answered yet, per object
+
+
+class Later:
+    """Carries out what nobody waits for, because there is nothing to learn from how it ends. For one event loop."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()  # which the loop would forget
+
+    def __call__(self, work: Coroutine[Any, Any, None]) -> None:
+        """Begin it."""
+        task = asyncio.create_task(_quietly(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _quietly(work: Coroutine[Any, Any, None]) -> None:
+    with contextlib.suppress(asyncssh.Error, OSError):
+        await work
 
 
 async def in_flight(work: Iterable[Coroutine[Any, Any, None]], most: int) -> None:
@@ -83,26 +102,33 @@ async def upload(
 async def download(sftp: asyncssh.SFTPClient, file: asyncssh.SFTPClientFile, start: int, length: int | None) -> bytes:
     """Bytes from `start`, at most `length` of them; None means up to the end."""
     size = sftp.limits.max_read_len
-    first = b""
-    if length is None:
-        # Ask for the size and the first bytes together: a small object then takes no longer than a range.
-        status, first = await asyncio.gather(file.stat(), _read(file, start, size))
-        length = (status.size or 0) - start
-    begin, end = start + len(first), start + length
-    pieces = [b""] * len(range(begin, end, size))
+    # Asked for together with the first bytes, so that a small object takes no longer than a range, and that one which
+    # ends early needs no request to find that out.
+    status = asyncio.ensure_future(file.stat())
+    try:
+        first = b""
+        if length is None:
+            first = await _read(file, start, size)
+            length = ((await status).size or 0) - start
+        begin, end = start + len(first), start + length
+        pieces = [b""] * len(range(begin, end, size))
 
-    async def read(number: int, at: int) -> None:
-        pieces[number] = await _read_span(file, at, min(size, end - at))
+        async def read(number: int, at: int) -> None:
+            pieces[number] = await _read_span(file, at, min(size, end - at), status)
 
-    spans = enumerate(range(begin, end, size))
-    await in_flight((read(number, at) for number, at in spans), _requests_at_once(size))
-    return b"".join([first, *pieces])
+        spans = enumerate(range(begin, end, size))
+        await in_flight((read(number, at) for number, at in spans), _requests_at_once(size))
+        return b"".join([first, *pieces])
+    finally:
+        status.cancel()
 
 
-async def _read_span(file: asyncssh.SFTPClientFile, at: int, length: int) -> bytes:
+async def _read_span(
+    file: asyncssh.SFTPClientFile, at: int, length: int, status: asyncio.Future[asyncssh.SFTPAttrs]
+) -> bytes:
     """`length` bytes, fewer only at the file's end: a server may answer with fewer than it was asked for."""
     data = await _read(file, at, length)
-    while 0 < len(data) < length:
+    while 0 < len(data) < length and at + len(data) != (await status).size:
         more = await _read(file, at + len(data), length - len(data))
         if not more:
             break

@@ -1,0 +1,107 @@
+"""Flushes folders of a server, through handles that are opened while there is something else to wait for and kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from kdna.errors import StorageError
+from kdna.storage.link import Link
+from kdna.storage.ssh import LOST
+from kdna.storage.ssh_library import asyncssh
+from kdna.storage.transfer import Later, in_flight
+
+_AT_ONCE = 64  # folders flushed at the same time
+_MOST_KEPT = 64  # handles: a server has some hundreds for everything
+_GONE = (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath)
+_Handle = asyncssh.SFTPClientFile
+
+
+class Flusher:
+    """What it takes to make names durable; lives on the event loop.
+
+    A flush counts for what was acknowledged before it was sent; how long before that its handle was opened does not
+    matter. So the handle is asked for when something is going to change in a folder: `expect` does that.
+    """
+
+    def __init__(self, later: Later) -> None:
+        self._later = later
+        self.able = True  # until the server shows that it can't
+        self._succeeded = False
+        self._link: Link | None = None  # that the handles belong to
+        self._handles: dict[bytes, asyncio.Task[_Handle]] = {}
+
+    def expect(self, link: Link, *folders: bytes) -> None:
+        """Open folders that are going to be flushed, beside whatever else is done."""
+        if self.able:
+            for path in folders:
+                self._opened(link, path)
+
+    async def flush(self, link: Link, folders: Iterable[bytes]) -> None:
+        """Flush folders, those left out that are not there any more. Raises `StorageError`."""
+        await in_flight((self._flush(link, path) for path in folders if self.able), _AT_ONCE)
+        while len(self._handles) > _MOST_KEPT:
+            self._later(_close(self._handles.pop(next(iter(self._handles)))))
+
+    async def try_to_flush(self, link: Link, folders: Iterable[bytes]) -> None:
+        """Flush folders that may not be ours to open."""
+        await in_flight((self._try(link, path) for path in folders), _AT_ONCE)
+
+    def _opened(self, link: Link, path: bytes) -> asyncio.Task[_Handle]:
+        """The handle of a folder, or the request for it."""
+        if self._link is not link:
+            self._link, self._handles = link, {}
+        task = self._handles.get(path)
+        if task is None:
+            task = self._handles[path] = asyncio.create_task(_open(link, path))
+            task.add_done_callback(_notice)
+        return task
+
+    async def _handle(self, link: Link, path: bytes) -> _Handle:
+        """The handle of a folder, asked for anew where it could not be had before: the folder may have been made."""
+        early = self._handles.get(path) if self._link is link else None
+        if early is not None and (not early.done() or early.exception() is None):
+            try:
+                return await asyncio.shield(early)
+            except asyncssh.SFTPError:
+                pass
+        self._handles.pop(path, None)
+        return await asyncio.shield(self._opened(link, path))
+
+    async def _flush(self, link: Link, path: bytes) -> None:
+        try:
+            handle = await self._handle(link, path)
+        except _GONE:
+            return  # removed since
+        except (asyncssh.SFTPFailure, asyncssh.SFTPPermissionDenied, asyncssh.SFTPBadMessage):
+            self.able = False  # not a server that opens folders
+            return
+        try:
+            await handle.fsync()
+            self._succeeded = True
+        except (asyncssh.SFTPOpUnsupported, asyncssh.SFTPFailure, asyncssh.SFTPBadMessage) as error:
+            if self._succeeded:
+                raise StorageError(f"the server could not flush a folder to its disk ({error.reason})") from error
+            self.able = False
+
+    async def _try(self, link: Link, path: bytes) -> None:
+        try:
+            await (await self._handle(link, path)).fsync()
+        except LOST:
+            raise
+        except asyncssh.SFTPError:
+            return
+
+
+async def _open(link: Link, path: bytes) -> _Handle:
+    return await link.sftp.open(path, asyncssh.FXF_READ, encoding=None)
+
+
+async def _close(opening: asyncio.Task[_Handle]) -> None:
+    await (await opening).close()
+
+
+def _notice(task: asyncio.Task[_Handle]) -> None:
+    """A failure that nobody comes to ask for is none."""
+    if not task.cancelled():
+        task.exception()
