@@ -9,6 +9,7 @@ from __future__ import annotations
 LEAST = {
     "test_a_backup[False]": 410,
     "test_a_backup[True]": 400,
+    "test_a_backup_with_a_key_that_cannot_read": 400,
     "test_a_change[AddTag-0-False]": 70,
     "test_a_change[AddTag-0-True]": 75,
     "test_a_change[Delete-1-False]": 120,

@@ -11,6 +11,7 @@ from machine import Machine
 from points import Scenario
 from whole import Contents
 
+from kdna.actions.access import make_put_key
 from kdna.actions.saving import SaveRequest, add_backup
 from kdna.errors import TagTaken
 from kdna.progress import Counts
@@ -64,6 +65,24 @@ class Backup(Scenario):
         assert all({(path, data) for path, _, _, _, data in content if data} == files for _, content in made)
 
 
+class PutKeyBackup(Backup):
+    """The same by a machine whose key writes and can't read."""
+
+    def __init__(self) -> None:
+        super().__init__(encrypted=True)
+
+    def prepare(self, machine: Machine) -> None:
+        super().prepare(machine)
+        key = machine.caller.home.key_file
+        made = machine.home / "put.key"
+        make_put_key(machine.caller, str(made), "nas")
+        made.replace(key)
+
+
 @pytest.mark.parametrize("encrypted", [False, True])
 def test_a_backup(encrypted, examine):
     examine(Backup(encrypted))
+
+
+def test_a_backup_with_a_key_that_cannot_read(examine):
+    examine(PutKeyBackup())
