@@ -37,7 +37,7 @@ class Kdna(Tool):
         return [self._backup("verify", "--read-data")]
 
     def prune(self, place: Place) -> list[Command]:
-        return [self._backup("forget", "--keep-last", "1", "--yes"), self._backup("prune", "--yes")]
+        return [self._backup("forget", "--keep-last", "1", "--prune", "--yes")]
 
     def show_all(self, place: Place) -> list[Command]:
         return [[*self.program, "backup", "list", "--server", "bench"]]

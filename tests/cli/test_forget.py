@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,27 @@ def test_it_is_done_with_yes_and_without_a_terminal_not_otherwise(three: list[st
     assert done("backup", "forget", "--keep-last", "1", "--yes").out == "2 backups were deleted: 1 kept\n"
     assert tags() == ["three"]
     assert done("backup", "forget", "--keep-last", "1").out == "nothing to delete: 1 kept\n"
+
+
+def test_with_prune_the_space_is_freed_at_once(nas: Path, docs: Path) -> None:
+    for tag, content in (("one", os.urandom(300_000)), ("two", os.urandom(1000))):
+        (docs / "changing").write_bytes(content)
+        done("backup", "add", "papers", docs, tag)
+    before = stored(nas)
+    assert done("backup", "forget", "--keep-last", "2", "--prune", "--json").answer["pruned"] == []
+    outcome = done("backup", "forget", "--keep-last", "1", "--prune", "--yes")
+    assert outcome.out.startswith("1 backup was deleted: 1 kept\n1 backup in ")
+    assert "\nDeleted " in outcome.out
+    assert stored(nas) < before - 250_000
+    done("backup", "verify", "--read-data")
+    done("backup", "add", "papers", docs, "three")
+    answer = done("backup", "forget", "--keep-last", "1", "--prune", "--yes", "--json").answer
+    assert answer["deleted"]
+    assert answer["pruned"][0]["repositories"][0]["plan"]["backups"] == 1
+
+
+def stored(root: Path) -> int:
+    return sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
 
 
 def test_on_a_terminal_the_plan_is_shown_and_asked_about(three: list[str]) -> None:

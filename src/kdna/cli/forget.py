@@ -11,10 +11,12 @@ from kdna.cli import options
 from kdna.cli.backup import backup_as_dict
 from kdna.cli.options import Command, Settings
 from kdna.cli.output import say, say_json, say_summary, tell
+from kdna.cli.prune import prune, prune_as_dict, tell_pruned
 from kdna.cli.server import problem_as_dict, tell_problems
 from kdna.cli.terminal import interactive
 from kdna.cli.text import moment, plural, visible
 from kdna.cli.work import work
+from kdna.progress import Counts
 
 if TYPE_CHECKING:
     from kdna.actions.forgetting import ForgetPlan, ForgetResult, Group, Judged
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 @click.option(
     "--path", metavar="PATH", help="Only backups of this source, or of sources below it.", shell_complete=options.files
 )
+@click.option("--prune", "then_prune", is_flag=True, help="Then free the space, as 'kdna backup prune' does.")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be deleted and why, and delete nothing.")
 @options.yes
 @options.accept_new_host_key
@@ -36,6 +39,7 @@ def command(
     settings: Settings,
     /,
     keep: Mapping[str, str],
+    then_prune: bool,
     dry_run: bool,
     yes: bool,
     accept_new_host_key: bool,
@@ -44,11 +48,12 @@ def command(
     """Delete the backups that none of the --keep options wants.
 
     The options are applied to each source of each machine, project and server on its own, and a backup stays when any
-    of them keeps it. The newest backup of a source always stays, and so does what is held. A prune frees the space.
+    of them keeps it. The newest backup of a source always stays, and so does what is held. A prune frees the space;
+    with --prune at once, on each server where a backup was deleted.
 
     \b
     kdna backup forget --keep-last 3 --keep-daily 7 --keep-monthly 12 --dry-run
-    kdna backup forget --project documents --keep-within 1y6m
+    kdna backup forget --project documents --keep-within 1y6m --prune
     """
     # heavy: what reads and judges the backups, which --help must not wait for
     from kdna.actions.catalog import Wanted
@@ -58,17 +63,26 @@ def command(
         shown = _plan(plan) if interactive() else _plan(plan)[:1]
         return doing.confirm(shown, "Delete them?", yes)
 
-    with work(settings, None, accept_new_host_key) as doing:
+    counts = Counts()
+    with work(settings, counts if then_prune else None, accept_new_host_key) as doing:
         result = forget_backups(doing.caller, keep, Wanted(**filters), confirm, dry_run)
+        servers = dict.fromkeys(backup.server.id for backup in result.forgotten) if then_prune else ()
+        pruned = [prune(doing, counts, yes, server=server) for server in servers]
     if settings.json:
-        say_json(_as_dict(result))
+        more = {"pruned": [prune_as_dict(one) for one in pruned]} if then_prune else {}
+        say_json(_as_dict(result) | more)
     else:
-        if not settings.quiet:
-            _say(result, settings.verbose)
-        for backup in result.spared:
-            tell(f"Not deleted, somebody put a hold on it: {visible(str(backup))}")
-        tell_problems(result.problems)
-    return 1 if result.problems else 0
+        _tell(settings, result)
+    codes = {1 if result.problems else 0, *(tell_pruned(settings, one, yes) for one in pruned)}
+    return 1 if 1 in codes else max(codes)
+
+
+def _tell(settings: Settings, result: ForgetResult) -> None:
+    if not settings.quiet:
+        _say(result, settings.verbose)
+    for backup in result.spared:
+        tell(f"Not deleted, somebody put a hold on it: {visible(str(backup))}")
+    tell_problems(result.problems)
 
 
 def _say(result: ForgetResult, verbose: bool) -> None:

@@ -11,7 +11,7 @@ from kdna.cli.options import Command, Settings
 from kdna.cli.output import say, say_json, say_summary, tell
 from kdna.cli.sessions import session_as_dict, who
 from kdna.cli.text import duration, plural, size
-from kdna.cli.work import work
+from kdna.cli.work import Work, work
 from kdna.progress import Counts
 
 if TYPE_CHECKING:
@@ -49,6 +49,16 @@ def command(settings: Settings, /, yes: bool, accept_new_host_key: bool, **chose
     kdna backup prune --dry-run
     kdna backup prune --server nas --max-repack 10GB
     """
+    counts = Counts()
+    with work(settings, counts, accept_new_host_key) as doing:
+        result = prune(doing, counts, yes, **chosen)
+    if settings.json:
+        say_json(prune_as_dict(result))
+    return tell_pruned(settings, result, yes)
+
+
+def prune(doing: Work, counts: Counts, yes: bool, **chosen: Any) -> PruneResult:
+    """Show the plan for one server, ask, and do it."""
     # heavy: what reads the repository, which --help must not wait for
     from kdna.actions.pruning import PruneOptions, prune_server
 
@@ -56,12 +66,12 @@ def command(settings: Settings, /, yes: bool, accept_new_host_key: bool, **chose
         lines = [line for part in parts for line in plan_lines(part)]
         return doing.confirm(["Pruning", *lines], "Do it?", yes)
 
-    counts = Counts()
-    with work(settings, counts, accept_new_host_key) as doing:
-        result = prune_server(doing.caller, PruneOptions(**chosen), counts, confirm)
-    if settings.json:
-        say_json(_as_dict(result))
-    elif not settings.quiet:
+    return prune_server(doing.caller, PruneOptions(**chosen), counts, confirm)
+
+
+def tell_pruned(settings: Settings, result: PruneResult, yes: bool) -> int:
+    """Say what was freed and what stays; returns the exit code."""
+    if not (settings.json or settings.quiet):
         _say(result, settings.verbose or settings.debug or yes)
     _tell_what_stays(result)
     return 1 if result.problems else PENDING if result.pending else 0
@@ -132,7 +142,8 @@ def _tell_what_stays(result: PruneResult) -> None:
             tell(f"Hint: Run it again later. If one is dead: 'kdna server sessions {alias} --dead'.")
 
 
-def _as_dict(result: PruneResult) -> dict[str, Any]:
+def prune_as_dict(result: PruneResult) -> dict[str, Any]:
+    """For --json."""
     return {
         "type": "summary",
         "server": result.server.alias,
