@@ -12,6 +12,7 @@ import secrets
 import shlex
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -131,7 +132,7 @@ def by_backups(measured: Measured, counts: list[int], folder: Path) -> None:
             for count in counts:
                 while made < count:
                     made += 1
-                    measure(_one_more(tool, place, data, made), data.path.parent, environment(tool, place))
+                    _carry_out(_one_more(tool, place, data, made), tool, place)
                 for _ in range(measured.runs):
                     made += 1
                     command = _one_more(tool, place, data, made)
@@ -144,6 +145,15 @@ def _one_more(tool: Tool, place: Place, data: Dataset, number: int) -> list[Comm
     """The next backup, of one file that is changed now."""
     data.middle.write_text(f"as it is in backup {number}\n")
     return tool.back_up(place, f"number-{number}")
+
+
+def _carry_out(commands: list[Command], tool: Tool, place: Place) -> None:
+    """Without measuring, and so without waiting for the disk between a thousand of them."""
+    for command in commands:
+        here, variables = place.source.parent, environment(tool, place)
+        done = subprocess.run(command, cwd=here, env=variables, capture_output=True, text=True)
+        if done.returncode:
+            raise ToolFailedError(f"{' '.join(command)}: exit {done.returncode}\n{done.stderr}")
 
 
 def prune_plan(tool: Tool) -> list[Command]:
@@ -205,12 +215,12 @@ def lines(result: dict[str, Any], series: str, figure: str) -> list[Line]:
         if sample["series"] == series:
             sizes = found.setdefault((sample["job"], sample["tool"]), {})
             sizes.setdefault(sample["size"], []).append(sample[figure])
-    made, first = [], min((list(TITLES).index(job) for job, _ in found), default=0)
+    made: list[Line] = []
+    jobs = list(dict.fromkeys(job for job, _ in found))
     for (job, tool), sizes in sorted(found.items(), key=lambda one: one[0][1] != "kdna"):
         points: list[Point] = [(size, statistics.median(values)) for size, values in sorted(sizes.items())]
         name = TITLES[job] if tool == "kdna" else f"{TITLES[job]}, {tool}"
-        hue = list(TITLES).index(job) - first
-        made.append(Line(name, points, hue, faint=tool != "kdna"))
+        made.append(Line(name, points, jobs.index(job), faint=tool != "kdna"))
     return made
 
 
@@ -224,6 +234,10 @@ def figures(result: dict[str, Any]) -> list[str]:
     return ["cpu", "peak_mb", *(["seconds"] if is_quiet(result) else [])]
 
 
+def rounds(result: dict[str, Any]) -> str:
+    return f"Medians of {result['rounds']} rounds" if result["rounds"] > 1 else "One round"
+
+
 def markdown(result: dict[str, Any]) -> str:
     """For each series and figure a table: a row for each job, a column for each size, and the slope."""
     host = result["machine"]
@@ -235,7 +249,7 @@ def markdown(result: dict[str, Any]) -> str:
         f"{host['date']} · {host['cpu']}, {host['cores']} cores, {host['memory_gb']} GB · {host['system']}, "
         f"{host['filesystem']} · Python {host['python']} · {tools}",
         "",
-        f"Medians of {result['rounds']} rounds; a local folder; page cache warm. The slope is that of the last tenfold "
+        f"{rounds(result)}; a local folder; page cache warm. The slope is that of the last tenfold "
         f"on logarithmic axes: 1 is twice the cost for twice the size, 0 is none.{quiet}",
         "",
     ]
@@ -268,8 +282,10 @@ def picture(result: dict[str, Any]) -> str:
         for figure in columns
         if (rows := lines(result, series, figure))
     ]
+    others = ", ".join(name for name in result["tools"] if name != "kdna")
     hint = "Both axes are logarithmic. A slope of 1 is twice the cost for twice the size, 0 is no growth."
-    foot = f"Medians of {result['rounds']} rounds · {host['cpu']}, {host['cores']} cores · {host['date']}"
+    hint += f" The pale lines are the same by {others}." if others else ""
+    foot = f"{rounds(result)} · {host['cpu']}, {host['cores']} cores · {host['date']}"
     return plot.draw("How KDNA grows", hint, panels, foot, len(columns))
 
 

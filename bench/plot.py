@@ -25,7 +25,7 @@ class Line:
     points: Sequence[Point]
     hue: int  # lines that belong together share one
     beyond: Sequence[Point] = ()
-    faint: bool = False  # another tool's, beside the one that matters
+    faint: bool = False  # another tool's, beside the one that matters and in the legend
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,11 @@ class _Drawing:
 
 
 def draw(title: str, hint: str, panels: Sequence[Panel], foot: str, columns: int) -> str:
-    """An SVG of all panels, in rows of `columns`."""
+    """An SVG of all panels, in rows of `columns`. What faint lines are is for `hint` to say."""
     drawing, width, top = _Drawing(), (WIDTH - 2 * EDGE) // columns, 84
     for first in range(0, len(panels), columns):
         row = panels[first : first + columns]
-        legend = max(len(panel.lines) for panel in row) * LINE
+        legend = max(sum(not line.faint for line in panel.lines) for panel in row) * LINE
         for place, panel in enumerate(row):
             _panel(drawing, panel, EDGE + place * width, top, width, legend)
         top += legend + HEIGHT + BOTTOM + 44
@@ -125,10 +125,10 @@ def _panel(drawing: _Drawing, panel: Panel, left: float, top: float, width: floa
     drawing.rule((x.at_least, low), (x.at_most, low), GREY)
     drawing.rule((x.at_least, high), (x.at_least, low), GREY)
     drawing.text((x.at_least + x.at_most) / 2, low + 33, panel.across, text_anchor="middle")
-    for number, line in enumerate(panel.lines):
-        colour = COLOURS[line.hue % len(COLOURS)]
-        _line(drawing, line, colour, x, y)
-        _legend(drawing, line, colour, left + LEFT, top + 32 + number * LINE)
+    for line in panel.lines:
+        _line(drawing, line, COLOURS[line.hue % len(COLOURS)], x, y)
+    for number, line in enumerate(line for line in panel.lines if not line.faint):
+        _legend(drawing, line, left + LEFT, top + 32 + number * LINE)
 
 
 def _line(drawing: _Drawing, line: Line, colour: str, x: _Axis, y: _Axis) -> None:
@@ -146,14 +146,12 @@ def _line(drawing: _Drawing, line: Line, colour: str, x: _Axis, y: _Axis) -> Non
     drawing.parts.append("</g>")
 
 
-def _legend(drawing: _Drawing, line: Line, colour: str, left: float, top: float) -> None:
-    steep = slope(line.points)
-    drawing.parts.append(f'<g opacity="{0.6 if line.faint else 1}">')
+def _legend(drawing: _Drawing, line: Line, left: float, top: float) -> None:
+    steep, colour = slope(line.points), COLOURS[line.hue % len(COLOURS)]
     drawing.path([(left, top), (left + 18, top)], colour, dashed=False)
     drawing.dot((left + 9, top), colour, hollow=False)
     words = line.name if steep is None else f"{line.name} · slope {shown_slope(steep)}"
     drawing.text(left + 26, top + 4, words, 11, INK)
-    drawing.parts.append("</g>")
 
 
 def shown_slope(steep: float | None) -> str:

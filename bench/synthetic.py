@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from kdna.repository import layout
 from kdna.repository.cache import Cache
@@ -191,23 +192,54 @@ def listing(folder: Path, blobs: int) -> Figures:
     """List the packs over SFTP, from the server that the ssh config calls `bench`."""
     import asyncssh.sftp  # it takes a quarter of a second, and is loaded before anything is measured
 
-    requests = 0
-    handler = asyncssh.sftp.SFTPClientHandler
-    plain = handler.readdir
-
-    async def counted(self: object, handle: bytes) -> object:
-        nonlocal requests
-        requests += 1
-        return await plain(self, handle)
-
-    handler.readdir = counted
+    asked = Requests()
+    asked.watch(asyncssh.sftp.SFTPClientHandler)
     storage: Storage = open_storage(parse_address("bench"), str(folder / "repository"))
     reader = Reader(storage, seal(), Cache(folder / "no cache"))
     cost = costs(lambda: setattr(reader, "packs", reader.list_packs()))
     storage.close()
     if len(reader.packs) != pack_count(blobs):
         raise SystemExit("the listing is not whole: this is no figure")
-    return {**cost, "requests": requests}
+    return {**cost, "requests": asked.count, "round trips": asked.round_trips()}
+
+
+class Requests:
+    """How often folders were read, and how often the client had to wait before it could go on.
+
+    Requests for one folder that are under way at the same time are one round trip; folders are read side by side.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._waits: list[int] = []  # for each folder opened
+        self._folder: dict[bytes, int] = {}  # its number, by what the server calls it while it is open
+        self._under_way: dict[bytes, int] = {}
+
+    def watch(self, handler: Any) -> None:
+        """Count what this class of asyncssh sends."""
+        opendir, readdir = handler.opendir, handler.readdir
+
+        async def opened(connection: object, path: bytes) -> bytes:
+            handle: bytes = await opendir(connection, path)
+            self._folder[handle], self._under_way[handle] = len(self._waits), 0
+            self._waits.append(0)
+            return handle
+
+        async def read(connection: object, handle: bytes) -> object:
+            self.count += 1
+            self._waits[self._folder[handle]] += self._under_way[handle] == 0
+            self._under_way[handle] += 1
+            try:
+                return await readdir(connection, handle)
+            finally:
+                self._under_way[handle] -= 1
+
+        handler.opendir, handler.readdir = opened, read
+
+    def round_trips(self) -> int:
+        """To open and read the first folder, and then those in it, of which the slowest counts."""
+        first, *inner = self._waits
+        return 1 + first + (1 + max(inner) if inner else 0)
 
 
 def _reader(folder: Path) -> Reader:
