@@ -163,6 +163,8 @@ class Rounds:
         for name, parts, handles, by_limits in self._lines(job):
             shown, amount = handles(amounts)
             limit, by = min(((limits[by].cost(amount), by) for by in by_limits), default=(None, ""))
+            if limit is not None and "ssh" in parts:
+                limit, by = limit + limits["log in, KDNA"].cpu, f"log in, KDNA; {by}"
             found.append(Stage(name, shown, _spent(run, parts), limit, by))
         if job == "restore":  # by this process, and by those that help it, their start included
             shown, amount = _files(amounts)

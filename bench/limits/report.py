@@ -11,6 +11,7 @@ from bench.chart import MINE, THEIRS
 from bench.figures import extent, shown
 
 WIDTH, LEFT, BAR, STEP, LONGEST = 900, 250, 9, 27, 520
+BUDGETS, LIMITS = "<!-- budgets -->", "<!-- limits -->"  # by which the manual finds its pieces
 FONT = "font-family=\"system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif\""
 
 
@@ -39,7 +40,11 @@ def markdown(result: dict[str, Any]) -> str:
         f"none. Limits are the cheapest of some tries; of KDNA the median is shown; runs with its stages timed: "
         f"{result['rounds']}.",
         "",
+        BUDGETS,
+        "",
         *(line for budget in result["budgets"] for line in _budget(budget, result)),
+        LIMITS,
+        "",
         "## Limits",
         "",
         "| what | how | a second of the processor | a second of the clock |",

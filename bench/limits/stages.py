@@ -3,7 +3,7 @@
 The functions that begin a stage are told apart by the processor's clock of their own thread: what a stage spends is
 what passes in it and not in another that it calls. So waiting costs nothing, other people's work on the machine
 hardly shows, and the figures of all threads add up. Calling such a function takes about a microsecond more than
-usual; what that adds up to is taken off the whole, and hardly any of it is in a stage.
+usual; what that adds up to is taken off the whole, and off the stage that calls.
 """
 
 from __future__ import annotations
@@ -47,12 +47,13 @@ Wrap = Callable[[Function], Function]
 
 
 class _Costs(threading.local):
-    """What the stages of one thread cost: stage: [calls, seconds]."""
+    """What the stages of one thread cost: stage: [calls, seconds, calls of other stages from it]."""
 
     everybody: list[dict[str, list[float]]] = []  # noqa: RUF012 - of all threads, on purpose
 
     def __init__(self) -> None:
         self.inner = 0.0  # seconds that passed in stages called by the one that runs
+        self.nested = 0  # such calls
         self.sums: dict[str, list[float]] = {}
         self.everybody.append(self.sums)
 
@@ -65,15 +66,16 @@ def timed(stage: str, function: Function) -> Function:
 
     def stage_function(*arguments: Any, **named: Any) -> Any:
         costs, began = _costs, time.thread_time()
-        outer, costs.inner = costs.inner, 0.0
+        outer, nested, costs.inner, costs.nested = costs.inner, costs.nested, 0.0, 0
         try:
             return function(*arguments, **named)
         finally:
             spent = time.thread_time() - began
-            cost = costs.sums.setdefault(stage, [0, 0.0])
+            cost = costs.sums.setdefault(stage, [0, 0.0, 0])
             cost[0] += 1
             cost[1] += spent - costs.inner
-            costs.inner = outer + spent
+            cost[2] += costs.nested
+            costs.inner, costs.nested = outer + spent, nested + 1
 
     return stage_function
 
@@ -82,10 +84,8 @@ def so_far() -> dict[str, list[float]]:
     """The sums of all threads."""
     sums: dict[str, list[float]] = {}
     for costs in _Costs.everybody:
-        for stage, (calls, seconds) in list(costs.items()):
-            one = sums.setdefault(stage, [0, 0.0])
-            one[0] += calls
-            one[1] += seconds
+        for stage, cost in list(costs.items()):
+            sums[stage] = [a + b for a, b in zip(sums.get(stage, [0, 0.0, 0]), cost, strict=True)]
     return sums
 
 
@@ -127,7 +127,7 @@ class Watch(MetaPathFinder):
     def _beginning(self, function: Function) -> Function:
         def begin(*arguments: Any, **named: Any) -> Any:
             if self.start is None:
-                self.start = time.process_time() - sum(seconds for _, seconds in so_far().values())
+                self.start = time.process_time() - sum(seconds for _, seconds, _ in so_far().values())
             return function(*arguments, **named)
 
         return begin
@@ -135,12 +135,15 @@ class Watch(MetaPathFinder):
     def report(self) -> dict[str, Any]:
         """Seconds of the processor: of every stage, of the start, of processes that helped, and of all of this one."""
         helpers, whole, stages = resource.getrusage(resource.RUSAGE_CHILDREN), time.process_time(), so_far()
-        timing = _cost_of_timing() * sum(calls for calls, _ in stages.values())
+        timing, calls = _cost_of_timing(), sum(calls for calls, _, _ in stages.values())
         return {
-            "stages": {stage: {"calls": calls, "cpu": seconds} for stage, (calls, seconds) in stages.items()},
+            "stages": {
+                stage: {"calls": calls, "cpu": max(0.0, seconds - nested * timing)}
+                for stage, (calls, seconds, nested) in stages.items()
+            },
             "start": self.start or 0.0,
             "helpers": helpers.ru_utime + helpers.ru_stime,
-            "whole": whole - timing,
+            "whole": whole - calls * timing,
         }
 
 
