@@ -24,6 +24,7 @@ from bench.limits.processor import processor
 from bench.limits.programs import network, starting
 from bench.measure import machine
 from bench.server import sshd
+from kdna.cli.process import prepare_for_much
 
 SAMPLE = 128 * MB  # of the data set's content, for what is measured in memory
 
@@ -38,7 +39,11 @@ def options() -> argparse.Namespace:
     add("--out", type=Path, default=Path("bench/results"), help="where the results go (default: bench/results)")
     add("--name", default="limits", help="their file name, without ending (default: limits)")
     add("--work", type=Path, default=CACHE, help=f"disk to measure on (default: {CACHE})")
-    add("--kdna", default=f"{sys.executable} -m kdna", help="how KDNA is started (default: %(default)s)")
+    add(
+        "--kdna",
+        default=f"{sys.executable} -m kdna",
+        help="how the KDNA of this Python is started (default: %(default)s)",
+    )
     add("--report", type=Path, metavar="JSON", help="measure nothing: draw table and picture of a result again")
     return parser.parse_args()
 
@@ -102,6 +107,7 @@ def main() -> int:
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that sshd ends and the folder goes, as on Ctrl-C
     os.environ.pop("SSH_AUTH_SOCK", None)
+    prepare_for_much()  # as KDNA does; else what it takes to get memory from the kernel would count as zstd's
     report.write(run(chosen), chosen.out / f"{chosen.name}.json")
     return 0
 

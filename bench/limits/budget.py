@@ -73,7 +73,7 @@ BACKUP: list[Line] = [
     ("encode trees", ("trees",), _entries, ("encode trees",)),
     ("encrypt", ("encrypt",), _stored, ("encrypt",)),
     ("put packs together, SHA-256", ("pack",), _stored, ("SHA-256",)),
-    ("know from new, gather into frames", ("gather",), _files, ()),
+    ("tell known from new, gather into frames", ("gather",), _files, ()),
 ]
 RESTORE: list[Line] = [
     ("decode trees", ("trees",), _entries, ("decode trees",)),
