@@ -59,7 +59,7 @@ def _holds(packed: bytes, data: bytes) -> bool:
     while not decompressor.eof:
         piece = decompressor.decompress(given, max_length=_PIECE)
         given = b""
-        if (not piece and not decompressor.eof) or data[at : at + len(piece)] != piece:
+        if (not piece and not decompressor.eof) or not data.startswith(piece, at):
             return False
         at += len(piece)
     return at == len(data)
