@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kdna.errors import Exists, Missing
-from kdna.storage.base import Storage
+from kdna.storage.base import Storage, create_together
 
 SIZES = [0, 1, 1000, 261_119, 261_120, 261_121, 600_000, 5_000_000]
 Another = Callable[[], Storage]
@@ -46,6 +46,21 @@ def test_a_range_is_read(storage: Storage, start: int, length: int) -> None:
 def test_nothing_is_there_at_first(storage: Storage) -> None:
     assert storage.list("") == []
     assert storage.list("packs") == []
+    storage.sync()
+
+
+@pytest.mark.parametrize("taken", [set(), {"tags/0"}, {"manifests/1", "tags/2"}])
+def test_objects_created_together_are_all_there_but_those_whose_names_were_taken(
+    storage: Storage, taken: set[str]
+) -> None:
+    for name in taken:
+        storage.create(name, [b"before"])
+    objects = [(f"{folder}/{number}", [os.urandom(300_000)]) for number in range(3) for folder in ("manifests", "tags")]
+    assert create_together(storage, objects) == taken
+    for name, parts in objects:
+        assert storage.read(name) == (b"before" if name in taken else parts[0])
+    assert len(storage.list("")) == 6
+    assert create_together(storage, []) == set()
     storage.sync()
 
 

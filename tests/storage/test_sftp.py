@@ -222,6 +222,49 @@ def _answer_until(proxy: Proxy, path: Path) -> None:
         time.sleep(0.02)
 
 
+def test_objects_created_together_whose_answers_were_lost_are_there(
+    own_sshd: Server, proxy: Proxy, open_at: Open
+) -> None:
+    storage = open_at(own_sshd, str(own_sshd.root), proxy.port)
+    storage.create("tags/before", [b"x"])
+    objects = [(f"tags/{number}", [os.urandom(1000)]) for number in range(4)]
+    for last in ("0", "2", "3"):
+        proxy.hold_replies()
+        creating = in_thread(lambda objects=objects: storage.create_together(objects))
+        _answer_until(proxy, own_sshd.root / "tags" / last)
+        proxy.cut()
+        assert creating.result(10) == set()
+        for name, parts in objects:
+            assert storage.read(name) == parts[0]
+            storage.remove(name)
+
+
+def test_of_objects_created_together_none_is_there_after_one_that_failed(sshd: Server, open_at: Open) -> None:
+    storage = open_at(sshd, str(sshd.root))
+    storage.create("manifests/0", [b"x"])
+    (sshd.root / "blocked").write_text("")
+    with pytest.raises(StorageError, match="blocked"):
+        storage.create_together([(f"{folder}/one", [b"x"]) for folder in ("manifests", "blocked", "tags", "index")])
+    assert {entry.name for entry in storage.list("")} == {"manifests/0", "manifests/one", "blocked"}
+    soon(lambda: not temporary_files(sshd.root))
+
+
+def test_a_new_root_gets_the_folders_that_it_will_need(sshd: Server, open_at: Open) -> None:
+    connection = open_at(sshd, str(sshd.root)).connection
+    root = sshd.root / "deep" / "repo"
+    storage = SftpStorage(connection, str(root), {"": ["packs", "packs/1", "tags"], "packs": ["packs/1"]})
+    assert storage.list("") == []
+    assert not root.exists()
+    storage.create("packs/1/one", [b"x"])
+    assert {str(path.relative_to(root)) for path in root.rglob("*") if path.is_dir()} == {
+        "packs", "packs/1", "tags", "tmp",
+    }  # fmt: skip
+    assert stat.S_IMODE((root / "packs" / "1").stat().st_mode) == 0o700
+    storage.create("index/two", [b"x"])
+    storage.sync()
+    assert len(storage.list("")) == 2
+
+
 def test_a_name_taken_by_another_while_we_were_away_is_not_ours(own_sshd: Server, proxy: Proxy, open_at: Open) -> None:
     storage, other = open_at(own_sshd, str(own_sshd.root), proxy.port), open_at(own_sshd, str(own_sshd.root))
     storage.create("tags/before", [b"x"])

@@ -28,6 +28,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from kdna.errors import Exists
+
 
 class Entry(NamedTuple):
     """One listed object."""
@@ -96,6 +98,34 @@ class Storage(Protocol):
 
     def close(self) -> None:
         """Let go of connections and handles; calling twice is harmless."""
+
+
+Object = tuple[str, Sequence[bytes | memoryview]]  # name and parts of one that is to be created
+
+
+@runtime_checkable
+class Together(Protocol):
+    """What a storage has that can store several objects in the time of one."""
+
+    def create_together(self, objects: Sequence[Object]) -> set[str]:
+        """Create each of them; no name is given before those before it were.
+
+        Returns the names that were taken, instead of raising `Exists`. Whatever else `create` raises comes from the
+        first that failed: those before it are there, and of those after it none is.
+        """
+
+
+def create_together(storage: Storage, objects: Sequence[Object]) -> set[str]:
+    """The same on any storage: one after another where it knows no better way."""
+    if isinstance(storage, Together):
+        return storage.create_together(objects)
+    taken = set()
+    for name, parts in objects:
+        try:
+            storage.create(name, parts)
+        except Exists:
+            taken.add(name)
+    return taken
 
 
 @runtime_checkable

@@ -37,15 +37,18 @@ class Flusher:
             for path in folders:
                 self._opened(link, path)
 
-    async def flush(self, link: Link, folders: Iterable[bytes]) -> None:
-        """Flush folders, those left out that are not there any more. Raises `StorageError`."""
-        await in_flight((self._flush(link, path) for path in folders if self.able), _AT_ONCE)
+    async def flush(self, link: Link, folders: Iterable[bytes], perhaps: Iterable[bytes] = ()) -> None:
+        """Flush folders, those left out that are not there any more; and such as may not be ours to open.
+
+        Raises `StorageError`.
+        """
+        if not self.able:
+            return
+        needed = set(folders)
+        flushes = [self._flush(link, path) for path in needed]
+        await in_flight([*flushes, *(self._try(link, path) for path in perhaps if path not in needed)], _AT_ONCE)
         while len(self._handles) > _MOST_KEPT:
             self._later(_close(self._handles.pop(next(iter(self._handles)))))
-
-    async def try_to_flush(self, link: Link, folders: Iterable[bytes]) -> None:
-        """Flush folders that may not be ours to open."""
-        await in_flight((self._try(link, path) for path in folders), _AT_ONCE)
 
     def _opened(self, link: Link, path: bytes) -> asyncio.Task[_Handle]:
         """The handle of a folder, or the request for it."""

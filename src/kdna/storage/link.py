@@ -7,8 +7,11 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
+from kdna import clock
 from kdna.storage.ssh_library import asyncssh
+from kdna.storage.transfer import Later
 
+_LARGE = 1 << 20  # bytes
 _MOST_LANES = 4  # a stock sshd allows ten sessions on a connection
 
 
@@ -24,12 +27,21 @@ class Link:
     authentication: str
     distant: bool = False
     number: int = 0
-    measuring: asyncio.Task[None] | None = None  # the distance; held here, or the loop would forget it
     _lanes: list[_Lane] = field(init=False)
     _may_widen: bool = True
+    _later: Later = field(default_factory=Later)
 
     def __post_init__(self) -> None:
         self._lanes = [_Lane(self.sftp)]
+
+    def measure(self, limit: float) -> None:
+        """Find out whether the server is further away than `limit` seconds and back, beside the first requests."""
+        self._later(self._measure(limit))
+
+    async def _measure(self, limit: float) -> None:
+        began = clock.SYSTEM.monotonic()
+        await self.sftp.realpath(".")
+        self.distant = clock.SYSTEM.monotonic() - began > limit
 
     @property
     def server(self) -> str:
@@ -42,24 +54,26 @@ class Link:
         return not any(connection.is_closed() for connection in self.connections)
 
     @contextlib.asynccontextmanager
-    async def lane(self) -> AsyncIterator[asyncssh.SFTPClient]:
-        """The session for one upload.
+    async def lane(self, size: int) -> AsyncIterator[asyncssh.SFTPClient]:
+        """The session for one upload of `size` bytes.
 
-        OpenSSH accepts 2 MiB ahead of its answers per session, which over 50 ms of distance is 40 MB/s. So uploads
-        to a distant server that happen at the same time get sessions of their own, as far as the server allows.
+        OpenSSH accepts 2 MiB ahead of its answers per session, which over 50 ms of distance is 40 MB/s. So large
+        uploads to a distant server that happen at the same time get sessions of their own, as far as the server
+        allows. Opening one takes four round trips, so that it is for those that come later.
         """
         lane = min(self._lanes, key=lambda one: one.uploads)
-        if lane.uploads and self.distant and self._may_widen:
+        if lane.uploads and size >= _LARGE and self.distant and self._may_widen:
             self._may_widen = False  # while this one is being opened
-            with contextlib.suppress(asyncssh.ChannelOpenError, asyncssh.SFTPError):
-                lane = _Lane(await self.connections[-1].start_sftp_client())
-                self._lanes.append(lane)
-                self._may_widen = len(self._lanes) < _MOST_LANES
+            self._later(self._widen())
         lane.uploads += 1
         try:
             yield lane.sftp
         finally:
             lane.uploads -= 1
+
+    async def _widen(self) -> None:
+        self._lanes.append(_Lane(await self.connections[-1].start_sftp_client()))
+        self._may_widen = len(self._lanes) < _MOST_LANES
 
     async def close(self, patience: float = 1.0) -> None:
         """End politely, but not later than after `patience` seconds."""

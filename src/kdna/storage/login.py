@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import os
 import re
@@ -11,7 +10,6 @@ import socket
 from dataclasses import dataclass, field
 from typing import cast
 
-from kdna import clock
 from kdna.errors import (
     HostKeyChanged,
     HostKeyUnknown,
@@ -94,16 +92,8 @@ async def log_in(address: Address, key_file: str | None, timing: Timing) -> Link
         await close_all(route.connections)
         raise
     link = Link(sftp, route.connections, route.authentication)
-    link.measuring = asyncio.create_task(_measure(link, timing))
+    link.measure(timing.distant)
     return link
-
-
-async def _measure(link: Link, timing: Timing) -> None:
-    """Find out how far away the server is, beside the first requests, which do not wait for it."""
-    began = clock.SYSTEM.monotonic()
-    with contextlib.suppress(asyncssh.Error, OSError):
-        await link.sftp.realpath(".")
-        link.distant = clock.SYSTEM.monotonic() - began > timing.distant
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Coroutine, Mapping, Sequence
 from functools import partial
@@ -9,7 +10,7 @@ from typing import Any, TypeVar
 
 from kdna.errors import Denied, Exists, Forbidden, ForeignFolder, Missing, StorageError
 from kdna.storage import shell
-from kdna.storage.base import Entry, Space
+from kdna.storage.base import Entry, Object, Space
 from kdna.storage.flushing import Flusher
 from kdna.storage.link import Link
 from kdna.storage.listing import entries
@@ -43,6 +44,7 @@ class RemoteFolder:
         self._unsynced: set[str] = set()  # objects that a crash of the server could still take away
         self._synced_on = 0  # number of the connection at the last sync
         self._flushes_files = True  # until the server shows that it can't
+        self._furnished: set[bytes] = set()  # folders that were made together with the root
         self._later = Later()
         self._flusher = Flusher(self._later)
 
@@ -52,21 +54,50 @@ class RemoteFolder:
 
     async def create(self, name: str, parts: Sequence[bytes | memoryview], link: Link, again: bool) -> None:
         """Store under `name`, made of `parts`."""
-        self._flusher.expect(link, above(self._path(name)))
-        async with link.lane() as sftp:
-            await self._create(sftp, name, parts, again)
-        self._touched.add(above(self._path(name)))
+        await self._create((name, parts), link, again, None)
+
+    async def create_together(self, objects: Sequence[Object], link: Link, again: bool) -> set[str]:
+        """Store several: sent side by side, named one after another. The names that were taken."""
+        creating: list[asyncio.Task[None]] = []
+        for number, one in enumerate(objects):
+            before = creating[number - 1] if number else None
+            creating.append(asyncio.create_task(self._create(one, link, again, before)))
+        outcomes = await asyncio.gather(*creating, return_exceptions=True)
+        failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        for failure in failures:
+            if not isinstance(failure, Exists):
+                raise failure
+        return {name for (name, _), outcome in zip(objects, outcomes, strict=True) if outcome is not None}
+
+    async def _create(self, one: Object, link: Link, again: bool, before: asyncio.Task[None] | None) -> None:
+        """Store an object, named when the one `before` is, if any; not at all when that one failed."""
+        name, parts = one
+        folder = above(self._path(name))
+        self._flusher.expect(link, folder)
+        async with link.lane(_size(parts)) as sftp:
+            await self._store(sftp, name, parts, again, before)
+        self._touched.add(folder)
         self._unsynced.add(name)
 
-    async def _create(
-        self, sftp: asyncssh.SFTPClient, name: str, parts: Sequence[bytes | memoryview], again: bool
+    async def _store(
+        self,
+        sftp: asyncssh.SFTPClient,
+        name: str,
+        parts: Sequence[bytes | memoryview],
+        again: bool,
+        before: asyncio.Task[None] | None,
     ) -> None:
-        temporary, size = temporary_name(), sum(memoryview(part).nbytes for part in parts)
+        temporary, size = temporary_name(), _size(parts)
         try:
             if not (again and await self._is_ours(sftp, name, parts, size)):
                 await self._write_temporary(sftp, temporary, parts)
+                if before is not None and not await _succeeds(before):
+                    raise StorageError(f"{self._shown(name)} was not stored, because another object was not")
                 await self._publish(sftp, temporary, name)
         except LOST:
+            raise
+        except StorageError:
+            self._later(sftp.remove(self._path(temporary)))
             raise
         except asyncssh.SFTPError as error:
             failure = await self._why_not_created(sftp, error, name, size)
@@ -276,9 +307,8 @@ class RemoteFolder:
         try:
             if link.number != self._synced_on:
                 await in_flight((self._still_there(link, name) for name in names), _AT_ONCE)
-            await self._flusher.flush(link, touched.union(map(self._path, folders)))
-            if self._flusher.able and "" in folders:
-                await self._flusher.try_to_flush(link, leading_to(self._root))
+            above_root = leading_to(self._root) if "" in folders else []
+            await self._flusher.flush(link, touched.union(map(self._path, folders)), above_root)
         except BaseException:
             self._touched |= touched
             self._unsynced |= names
@@ -300,7 +330,27 @@ class RemoteFolder:
             if above(path) == path:
                 raise
             await self._make_folder(sftp, above(path))
-            await self._make_one_folder(sftp, path)
+            if path not in self._furnished:
+                await self._make_one_folder(sftp, path)
+        if path == self._root:
+            await self._furnish(sftp)
+
+    async def _furnish(self, sftp: asyncssh.SFTPClient) -> None:
+        """Make the folders that a new root will need, in one round trip; one that can't be is made when it is."""
+
+        async def make(path: bytes) -> None:
+            try:
+                await sftp.mkdir(path, _PRIVATE)
+            except LOST:
+                raise
+            except asyncssh.SFTPError:
+                return
+            self._furnished.add(path)
+            self._touched.add(above(path))
+
+        if self._likely:
+            names = (TEMPORARY, *self._likely.get("", ()))
+            await in_flight((make(self._path(name)) for name in names), len(names))
 
     async def _make_one_folder(self, sftp: asyncssh.SFTPClient, path: bytes) -> None:
         try:
@@ -355,3 +405,13 @@ class RemoteFolder:
             await in_flight((self._list_one(link, here, found, deeper) for here in level), _AT_ONCE)
             level = [below for below in deeper if below not in looked]
         return found
+
+
+def _size(parts: Sequence[bytes | memoryview]) -> int:
+    return sum(memoryview(part).nbytes for part in parts)
+
+
+async def _succeeds(creation: asyncio.Task[None]) -> bool:
+    """Whether an object is there when its creation has ended, ours or another's."""
+    await asyncio.wait([creation])
+    return creation.exception() is None or isinstance(creation.exception(), Exists)

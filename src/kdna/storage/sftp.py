@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 
-from kdna.storage.base import Entry, Space
+from kdna.storage.base import Entry, Object, Space
 from kdna.storage.names import check_folder, check_name
 from kdna.storage.remote import RemoteFolder
 from kdna.storage.ssh import SshConnection
@@ -17,7 +17,7 @@ class SftpStorage:
 
     Folders are made when first needed, 0700; files are 0444, so that even a stock server set to append-only
     keeps them as they are. The connection belongs to the storage and ends with it. `likely` names folders that probably
-    lie below others, so that a distant server is asked about all of them at once.
+    lie below others, so that a server is asked about them, and makes them, all at once.
     """
 
     def __init__(
@@ -40,6 +40,11 @@ class SftpStorage:
     def create(self, name: str, parts: Sequence[bytes | memoryview]) -> None:
         """Store the concatenation of `parts`; raises `Exists`, `Full`, `Denied`, `ConnectionLost`."""
         self._connection.run(partial(self._folder.create, check_name(name), parts))
+
+    def create_together(self, objects: Sequence[Object]) -> set[str]:
+        """Create several objects, named in their order; the names that were taken. Raises as `create`."""
+        checked = [(check_name(name), parts) for name, parts in objects]
+        return self._connection.run(partial(self._folder.create_together, checked))
 
     def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
         """Bytes from `start`, at most `length`; raises `Missing`."""
