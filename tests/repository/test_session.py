@@ -48,9 +48,7 @@ def small(monkeypatch):
 def machine(medium, cache, storage) -> Repository:
     """A client with a storage of its own making."""
     repository = client(medium, cache)
-    repository.storage = storage
-    repository.tags._storage = storage
-    return repository
+    return Repository(storage, repository.seal, repository.cache)
 
 
 def read(medium, cache, idents, secret=SECRET) -> list[bytes]:
@@ -92,7 +90,8 @@ class Acknowledging(MemoryStorage):
         return self._noting("sync", "", lambda: super(Acknowledging, self).sync(folders))
 
 
-def test_each_step_begins_when_the_one_before_was_acknowledged(medium, tmp_path, small):
+@pytest.mark.parametrize("looked_up", [False, True])
+def test_each_step_begins_when_the_one_before_was_acknowledged(medium, tmp_path, small, looked_up):
     stock(client(medium, tmp_path / "other"), random_blobs(9, 3))
     gid = new_id()
     other = client(medium, tmp_path / "other")
@@ -100,7 +99,11 @@ def test_each_step_begins_when_the_one_before_was_acknowledged(medium, tmp_path,
     other.storage.create(f"{layout.CONDEMNED}/{gid}", [record])
     before = set(medium.objects)
     storage = Acknowledging(medium)
-    stock(machine(medium, tmp_path / "mine", storage), random_blobs(1, 60), random_blobs(2, 10), ("p", "t"))
+    repository = machine(medium, tmp_path / "mine", storage)
+    if looked_up:  # the tag is free, and sent together with the manifest
+        assert repository.tags.holder("p", "t") == (-1, "")
+        storage.events.clear()
+    stock(repository, random_blobs(1, 60), random_blobs(2, 10), ("p", "t"))
     step = {  # folder of what is asked for -> step of the protocol
         "sessions": 1,
         "condemned": 2,
@@ -113,7 +116,7 @@ def test_each_step_begins_when_the_one_before_was_acknowledged(medium, tmp_path,
     order: list[tuple[str, int]] = []
     syncs = 0
     for moment, verb, name in storage.events:
-        if verb == "list" and name in (layout.SESSIONS, layout.FENCED):
+        if verb == "list" and name in (layout.SESSIONS, layout.FENCED, *([layout.TAGS] if looked_up else [])):
             continue  # whether there are others is found out beside the work
         if verb == "sync":
             syncs += moment == "asked"

@@ -15,6 +15,7 @@ from kdna.repository.session import new_id
 from kdna.repository.tags import Tag, by_snapshot
 from kdna.seal.envelope import Kind
 from kdna.storage.memory import ClientGone, Fault, Medium, MemoryStorage
+from kdna.upkeep.leftovers import superseded
 
 
 @pytest.fixture(params=SECRETS, ids=KINDS)
@@ -40,6 +41,37 @@ def test_a_tag_names_its_backup_on_any_machine(medium, tmp_path, secret):
     expected = {Tag("photos", "2026", one.sid), Tag("photos", "2027", two.sid), Tag("music", "2026", three.sid)}
     for cache in ("a", "b"):
         assert listed(medium, tmp_path / cache, secret) == (expected, {})
+
+
+def test_a_tag_that_was_free_before_is_claimed_at_once(medium, tmp_path, secret):
+    repository = client(medium, tmp_path, secret)
+    for _ in range(2):
+        assert not repository.tags.holder("p", "t")[1]
+        made = stock(repository, [b"1"], tag=("p", "t"))
+        assert listed(medium, tmp_path, secret)[0] == {Tag("p", "t", made.sid)}
+        repository.tags.take_away("p", "t", made.sid)
+
+
+@pytest.mark.parametrize("others", [1, 2, 3])
+@pytest.mark.parametrize("pruned", [False, True])
+def test_a_tag_that_was_free_before_and_is_not_any_more_is_taken(medium, tmp_path, secret, others, pruned):
+    """Though its first numbers may be free again, when a prune took away who held it in between."""
+    repository = client(medium, tmp_path / "a", secret)
+    assert repository.tags.holder("p", "t") == (-1, "")
+    other = client(medium, tmp_path / "b", secret)
+    for number in range(others):
+        if number:
+            other.forget(made.sid)  # noqa: F821  # made by the turn before
+        made = stock(other, [b"1"], tag=("p", "t"))
+    if pruned:
+        for name in superseded(names(medium, layout.TAGS)):
+            other.storage.remove(name)
+    with begin(repository) as session, pytest.raises(TagTaken):
+        session.commit(lambda sent: b"m", ("p", "t"))
+    assert listed(medium, tmp_path / "b", secret)[0] == {Tag("p", "t", made.sid)}
+    other.forget(made.sid)
+    mine = stock(repository, [b"2"], tag=("p", "t"))
+    assert listed(medium, tmp_path / "b", secret)[0] == {Tag("p", "t", mine.sid)}
 
 
 @pytest.mark.parametrize("name", ["", " ", "a/b", "é", "日本語", "x" * 5000, "\n", "lone \udcff surrogate"])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from kdna.actions.caller import Caller
 from kdna.actions.keys import access_key
@@ -26,6 +27,8 @@ from kdna.errors import (
     RepositoryError,
     WrongKey,
 )
+from kdna.repository.ahead import begin
+from kdna.repository.layout import SNAPSHOTS, TAGS
 from kdna.repository.opening import Repository
 from kdna.repository.tags import by_snapshot
 from kdna.seal.keys import AccessKey
@@ -215,14 +218,15 @@ def _join(listing: Listing, found: Listing) -> None:
 def look_at(place: Place, key: AccessKey | None) -> Listing:
     """Every backup at one place, as far as its repositories can be opened. Raises `StorageError`."""
     listing = Listing()
-    for encrypted in (True, False):
+    opened = [begin(partial(place.repository, encrypted, key, (SNAPSHOTS, TAGS))) for encrypted in (True, False)]
+    for opening in opened:
         try:
-            repository = place.repository(encrypted, key)
+            repository = opening.result()
             if not repository.seal.can_read:
                 raise WrongKey(
                     "a put key adds backups, and can neither list nor read them", "Use your full key for this."
                 )
-            watch = Watch(place.caller, place.server, repository)
+            watch = Watch(place.caller, place.server, repository, place.recalled.get(repository.id))
             watch.saw(*_read_all(place.server, repository, listing))
         except NoRepository:
             continue

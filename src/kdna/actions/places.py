@@ -8,17 +8,18 @@ them.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from kdna.actions.caller import AskHostKey, Caller
 from kdna.actions.keys import ensure_key
-from kdna.actions.remembering import known_at, remember_place
+from kdna.actions.remembering import Known, known_at, recall, remember_place
 from kdna.config.records import Server
 from kdna.errors import Denied, Exists, HostKeyUnknown, NoRepository, Unreachable, Unsupported, Vanished, WrongKey
+from kdna.repository.ahead import Ahead, begin
 from kdna.repository.layout import LIKELY
-from kdna.repository.opening import Repository, create_repository, open_repository
+from kdna.repository.opening import Repository, create_repository, needed_to_open, open_repository
 from kdna.seal.keys import AccessKey
 from kdna.storage.address import Address, parse_address
 from kdna.storage.base import Space, Storage
@@ -68,14 +69,22 @@ class Place:
         self._base = base
         self._below = below
         self.caller = caller
+        self.recalled: dict[str, Known] = {}  # what was known of repositories before anything was asked, by id
 
-    def repository(self, encrypted: bool, key: AccessKey | None) -> Repository:
-        """One of the two. Raises `NoRepository` and other `RepositoryError`s, `StorageError`."""
+    def repository(self, encrypted: bool, key: AccessKey | None, soon: Iterable[str] = ()) -> Repository:
+        """One of the two. `soon` are folders in it whose lists are going to be needed first.
+
+        Raises `NoRepository` and other `RepositoryError`s, `StorageError`.
+        """
         storage = self.storage(encrypted)
         name = self.name_of(storage)
         known = known_at(self.caller.home, name)
+        key = key if encrypted else None
+        if known is not None:
+            self.recalled[known] = recall(self.caller.home, known)
+        ahead = Ahead(storage, needed_to_open(key, known), soon if known is not None else ())
         try:
-            repository = open_repository(storage, key if encrypted else None, self.caller.home.cache)
+            repository = open_repository(storage, key, self.caller.home.cache, ahead=ahead)
         except NoRepository:
             if known is not None:
                 raise Vanished(
@@ -94,6 +103,7 @@ class Place:
         if known is None:
             remember_place(self.caller.home, name, repository.id)
         elif known != repository.id:
+            ahead.forget()  # nothing had been recalled of this one
             self.caller.sink.warning(self.server.alias, _EXCHANGED.format(alias=self.server.alias))
         for notice in repository.notices:
             self.caller.sink.notice(notice)
@@ -108,16 +118,20 @@ class Place:
         return f"{self.server.id} port {self.server.port} {storage.location}"
 
     def create(self, key: AccessKey | None = None) -> Repository:
-        """The repository that new backups go to, made now; with it the key, where there is none yet."""
+        """The repository that new backups go to, made now that `repository` has found none.
+
+        With it the key, where there is none yet.
+        """
         if not self.server.encrypted:
             key = None
         elif key is None:
             key = ensure_key(self.caller)
+        readme = begin(self.leave_readme)
         storage = self.storage(self.server.encrypted)
-        repository = create_repository(storage, key, self.caller.home.cache)
+        repository = create_repository(storage, key, self.caller.home.cache, looked=True)
         remember_place(self.caller.home, self.name_of(storage), repository.id)
         with suppress(Denied):  # a server may forbid all but the folders it was told of
-            self.leave_readme()
+            readme.result()
         return repository
 
     def leave_readme(self) -> None:

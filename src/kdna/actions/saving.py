@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from kdna.config.records import Server
 from kdna.config.values import check_text, show
 from kdna.errors import Fenced, KdnaError, NoRepository, SourceError, TagTaken, UsageError
 from kdna.progress import Counts
+from kdna.repository.layout import TAGS
 from kdna.repository.opening import Repository, create_repository
 from kdna.repository.reader import Reader
 from kdna.repository.session import Session, Trial
@@ -141,7 +142,7 @@ class _Job:
         with ExitStack() as stack:
             key = access_key(self._caller) if self._server.encrypted else None
             try:
-                repository = place.repository(self._server.encrypted, key)
+                repository = place.repository(self._server.encrypted, key, (TAGS,))
             except NoRepository:
                 if self._request.dry_run:
                     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kdna-"))
@@ -180,7 +181,8 @@ class _Job:
         reader = repository.reader()
         reader.refresh()
         with self._remembered(repository, reader, Trial(reader)) as (shelf, store):
-            parent, _ = self._look(repository, shelf)
+            watch = Watch(self._caller, self._server, repository)
+            parent, _ = self._look(repository, shelf, watch, repository.snapshots())
             with self._progress(parent):
                 save(store, reader, self.source, parent, self._options, self._counts, self._caller.sink)
         self._caller.tell_of_damage(reader.damaged)
@@ -190,12 +192,12 @@ class _Job:
         """One session from its token to its commit. Raises `Fenced`, `TagTaken`."""
         reader = repository.reader()
         description = session_description(self._caller.home, "backup")
+        watch = Watch(self._caller, self._server, repository)
         with (
-            repository.session(reader, description, self._counts) as session,
+            repository.session(reader, description, self._counts, compares=True) as session,
             self._remembered(repository, reader, session) as (shelf, store),
         ):
-            # listed after the token exists: what it refers to stays until we end
-            parent, clients = self._look(repository, shelf)
+            parent, clients = self._look(repository, shelf, watch, session.backups())
             began = SYSTEM.now_ns()
             with self._progress(parent):
                 saved = save(store, reader, self.source, parent, self._options, self._counts, self._caller.sink)
@@ -244,14 +246,14 @@ class _Job:
             reader.shelf = shelf
             yield shelf, ShelfStore(session, shelf)
 
-    def _look(self, repository: Repository, shelf: Shelf | None) -> tuple[Manifest | None, dict[str, Client]]:
-        """What to compare with, and who made each backup that there is.
+    def _look(
+        self, repository: Repository, shelf: Shelf | None, watch: Watch, sids: Collection[str]
+    ) -> tuple[Manifest | None, dict[str, Client]]:
+        """What to compare with, and who made each of the backups that there are.
 
-        That is the newest backup of the same source on the same machine, in whatever project; with a put key, its last.
+        The first is the newest of the same source on the same machine, in whatever project; with a put key, its last.
         """
         self._counts.phase = "comparing"
-        watch = Watch(self._caller, self._server, repository)
-        sids = repository.snapshots()
         host, newest = host_name(), None
         clients: dict[str, Client] = {}
         for record in repository.manifests(sids) if shelf is None else ():

@@ -35,13 +35,18 @@ class Suspicion:
 
 
 class Watch:
-    """One command's look at one repository. To be made before the repository's backups are listed."""
+    """One command's look at one repository. To be made before the repository's backups are listed.
 
-    def __init__(self, caller: Caller, server: Server, repository: Repository) -> None:
+    Or `known` was recalled before that.
+    """
+
+    def __init__(
+        self, caller: Caller, server: Server, repository: Repository, known: remembering.Known | None = None
+    ) -> None:
         self._caller = caller
         self._server = server
         self._repository = repository
-        self._known = remembering.recall(caller.home, repository.id)
+        self._known = known or remembering.recall(caller.home, repository.id)
 
     def saw(self, sids: Collection[str], clients: Mapping[str, Client]) -> None:
         """These backups exist, and these clients made them, as far as that can be read: warn, and remember."""

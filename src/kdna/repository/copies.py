@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from kdna.errors import Damaged, Denied, KdnaError, Missing, StorageError, WrongKey
 from kdna.repository import layout
+from kdna.repository.ahead import Ahead
 from kdna.storage.base import Storage
 
 T = TypeVar("T")
@@ -22,10 +23,11 @@ class Copies:
     `whole` holds the bytes of each first copy that was good, by its name; `notices` what the user should know.
     """
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, ahead: Ahead | None = None) -> None:
         self.whole: dict[str, bytes] = {}
         self.notices: list[str] = []
         self._storage = storage
+        self._ahead = ahead or Ahead(storage)
 
     def read(self, name: str, judge: Callable[[bytes], T]) -> T:
         """What `judge` makes of an object's bytes, or of its spare's where that fails.
@@ -34,7 +36,7 @@ class Copies:
         """
         data: bytes | None = None
         try:
-            data = self._storage.read(name)
+            data = self._ahead.read(name)
             result = judge(data)
         except KdnaError as problem:
             if not _may_differ(problem):
@@ -45,7 +47,7 @@ class Copies:
 
     def _spare(self, name: str, judge: Callable[[bytes], T], first: bytes | None, problem: KdnaError) -> T:
         try:
-            data = self._storage.read(layout.spare(name))
+            data = self._ahead.read(layout.spare(name))
         except StorageError as error:
             if not _may_differ(error):
                 raise

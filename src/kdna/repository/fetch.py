@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from kdna.errors import Damaged, Missing
-from kdna.repository import layout
 from kdna.repository.lookup import Location
 from kdna.repository.parallel import in_order
 from kdna.repository.reader import Reader
@@ -56,9 +55,8 @@ def _open_run(reader: Reader, run: list[Location]) -> list[Opened]:
     """Read a run and open its frames."""
     start = run[0].offset // _ROUND * _ROUND
     end = -(-(run[-1].offset + run[-1].sealed) // _ROUND) * _ROUND
-    name = layout.pack(run[0].pack)
     try:
-        data = memoryview(reader.read(name, start, end - start))
+        data = memoryview(reader.read_pack(run[0], start, end - start))
     except (Damaged, Missing) as error:
         return [Opened(frame, b"", error) for frame in run]
     return [_open(reader, frame, data[frame.offset - start : frame.offset - start + frame.sealed]) for frame in run]

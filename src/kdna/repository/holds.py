@@ -23,6 +23,7 @@ import msgspec
 
 from kdna.errors import Held, Missing, NoSuchBackup, RepositoryError, StorageError
 from kdna.repository import layout
+from kdna.repository.ahead import Ahead
 from kdna.repository.decoding import decode
 from kdna.repository.eraser import Eraser
 from kdna.repository.records import open_record, read_object, seal_record
@@ -90,9 +91,9 @@ class Holds:
             return {}
 
 
-def existing(storage: Storage, holds: Holds) -> dict[str, bool]:
-    """Every backup that exists, and whether it is held: R1 to R3 of the order above."""
-    present = [sid for entry in storage.list(layout.SNAPSHOTS) if (sid := layout.snapshot_of(entry.name))]
+def existing(storage: Storage, holds: Holds, ahead: Ahead | None = None) -> dict[str, bool]:
+    """Every backup that exists, and whether it is held: R1 to R3 of the order above. R1 may have been asked ahead."""
+    present = [sid for entry in (ahead or storage).list(layout.SNAPSHOTS) if (sid := layout.snapshot_of(entry.name))]
     held = holds.all()
     found = {sid: sid in held for sid in present}
     for sid in held.keys() - found.keys():

@@ -48,8 +48,9 @@ RELIED_UPON = ("", KEYS, INDEX, PACKS, *PACK_FOLDERS)
 
 EVERYWHERE = ("", *FOLDERS, *PACK_FOLDERS)  # to be flushed
 
-# Folders that probably lie in others: a distant server is asked about them together. Any may be missing.
-LIKELY = {"": (*FOLDERS, *PACK_FOLDERS), PACKS: PACK_FOLDERS}
+# Folders that lie in others soon after a repository was made: a distant server is asked about them, and makes them,
+# together. Any may be missing.
+LIKELY = {"": (KEYS, PACKS, *PACK_FOLDERS, INDEX, MANIFESTS, SESSIONS, SNAPSHOTS, TAGS), PACKS: PACK_FOLDERS}
 
 _HASH = re.compile("[0-9a-f]{64}")
 _ID = re.compile("[0-9a-f]{32}")

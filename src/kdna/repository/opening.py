@@ -26,6 +26,7 @@ from kdna.errors import (
 )
 from kdna.progress import Counts
 from kdna.repository import holds, layout
+from kdna.repository.ahead import Ahead
 from kdna.repository.cache import Cache
 from kdna.repository.copies import Copies
 from kdna.repository.deletions import Deletions
@@ -40,7 +41,7 @@ from kdna.seal.envelope import Kind, Seal, Suite
 from kdna.seal.keys import AccessKey, PutKeys, derive
 from kdna.seal.plain import Plain
 from kdna.seal.record import Record, authenticate, decode_record, encode_record
-from kdna.storage.base import Storage
+from kdna.storage.base import Storage, create_together
 
 _BEGINNING = b"KDNA"  # of a record
 _SHELVES = "shelves"  # in the cache
@@ -58,11 +59,18 @@ class ManifestRecord(NamedTuple):
 class Repository:
     """An open repository. `close` lets go of the storage.
 
-    `notices` are what the user should know of how it was opened.
+    `notices` are what the user should know of how it was opened. Of what was asked `ahead` the lists of tags and of
+    backups are used.
     """
 
     def __init__(
-        self, storage: Storage, seal: Seal, cache: Cache, clock: Clock = SYSTEM, copies: Copies | None = None
+        self,
+        storage: Storage,
+        seal: Seal,
+        cache: Cache,
+        clock: Clock = SYSTEM,
+        copies: Copies | None = None,
+        ahead: Ahead | None = None,
     ) -> None:
         self.notices = copies.notices if copies else []
         self._whole = copies.whole if copies else {}
@@ -70,7 +78,8 @@ class Repository:
         self.seal = seal
         self.cache = cache
         self.clock = clock
-        self.tags = Tags(storage, seal, cache)
+        self._ahead = ahead or Ahead(storage)
+        self.tags = Tags(storage, seal, cache, self._ahead)
         self.holds = holds.Holds(storage, seal)
         self.deletions = Deletions(storage, seal, cache)
 
@@ -94,12 +103,14 @@ class Repository:
         name = hashlib.sha256(source).hexdigest()[:32]
         return Shelf(self.cache.path(f"{_SHELVES}/{name}"), self.seal.hasher(tree=True))
 
-    def session(self, reader: Reader, description: dict[str, str | int], counts: Counts | None = None) -> Session:
+    def session(
+        self, reader: Reader, description: dict[str, str | int], counts: Counts | None = None, compares: bool = False
+    ) -> Session:
         """A session that writes one backup; `description` says who runs it, for those who find its token.
 
-        What it sends and stores is added to `counts`.
+        What it sends and stores is added to `counts`. If it `compares`, it lists the backups when its token is there.
         """
-        return Session(reader, description, counts)
+        return Session(reader, description, counts, self.tags, self.backups if compares else None)
 
     def snapshots(self) -> list[str]:
         """The id of every backup that exists, in no order."""
@@ -107,7 +118,7 @@ class Repository:
 
     def backups(self) -> dict[str, bool]:
         """Every backup that exists, by id, and whether it is held."""
-        return holds.existing(self.storage, self.holds)
+        return holds.existing(self.storage, self.holds, self._ahead)
 
     def manifests(self, sids: Iterable[str]) -> Iterator[ManifestRecord]:
         """The record of each backup, or why it can't be had; mirrored, so each is fetched once."""
@@ -165,21 +176,24 @@ class Repository:
         self.storage.close()
 
 
-def create_repository(storage: Storage, key: AccessKey | None, cache_root: Path, clock: Clock = SYSTEM) -> Repository:
+def create_repository(
+    storage: Storage, key: AccessKey | None, cache_root: Path, clock: Clock = SYSTEM, looked: bool = False
+) -> Repository:
     """A new repository, encrypted for the holder of a key file's secret, or plain without one.
 
     The record makes it exist: what an interrupted creation leaves before that is not a repository, and a second try
     makes another. A slot that was there before the record is for one that never came to be, and is taken away. When
-    somebody else was quicker, theirs is opened. Raises what `open_repository` does.
+    somebody else was quicker, theirs is opened. Raises what `open_repository` does, which the caller may have tried
+    just now, and `looked`.
     """
-    try:
-        return open_repository(storage, key, cache_root, clock)
-    except NoRepository:
-        if isinstance(key, PutKeys):
-            raise WrongKey(
-                f"the backups that this put key was made for are not in {storage.location}",
-                "A put key makes no repository: check the server's folder, or make one with the full key.",
-            ) from None
+    if not looked:
+        with contextlib.suppress(NoRepository):
+            return open_repository(storage, key, cache_root, clock)
+    if isinstance(key, PutKeys):
+        raise WrongKey(
+            f"the backups that this put key was made for are not in {storage.location}",
+            "A put key makes no repository: check the server's folder, or make one with the full key.",
+        )
     useless = [entry.name for entry in storage.list(layout.KEYS) if layout.slot_of(entry.name)]
     ident = os.urandom(16)
     seal: Seal
@@ -189,14 +203,16 @@ def create_repository(storage: Storage, key: AccessKey | None, cache_root: Path,
         secret = os.urandom(32)
         seal = Encrypted(derive(secret, ident))
         slot = slots.add_key_file(secret, ident, key)
-        create_slot(storage, slot)
+        name = layout.key_slot(slot.name)  # which nobody else has: it depends on the id
+        create_together(storage, [(name, [slot.data]), (layout.spare(name), [slot.data])])
     storage.sync()
     record = encode_record(seal)
     try:
         storage.create(layout.RECORD, [record])
     except Exists:
         return open_repository(storage, key, cache_root, clock)
-    make_spare(storage, layout.RECORD, record)
+    with contextlib.suppress(Exists):  # another client was quicker
+        storage.create(layout.spare(layout.RECORD), [record])
     storage.sync()
     for name in useless:
         with contextlib.suppress(Missing, Forbidden):
@@ -247,22 +263,37 @@ def _record_lost(storage: Storage, how: str) -> Damaged:
     )
 
 
-def open_repository(storage: Storage, key: AccessKey | None, cache_root: Path, clock: Clock = SYSTEM) -> Repository:
+def open_repository(
+    storage: Storage, key: AccessKey | None, cache_root: Path, clock: Clock = SYSTEM, ahead: Ahead | None = None
+) -> Repository:
     """The repository in a storage: an encrypted one for the holder of a key, or a plain one without it.
+
+    `ahead` is what was asked of the storage already, such as `needed_to_open`.
 
     Raises `NoRepository`, `ForeignFolder`, `NewerFormat`, `WrongKey`, `Damaged`, `StorageError`.
     """
-    return open_by(storage, lambda record, copies: _unlock(storage, record, key, copies), cache_root, clock)
+    return open_by(storage, lambda record, copies: _unlock(storage, record, key, copies), cache_root, clock, ahead)
+
+
+def needed_to_open(key: AccessKey | None, repository_id: str | None) -> list[str]:
+    """The objects that opening a repository reads, as far as that is known: with its id, all of them."""
+    if repository_id is None or not isinstance(key, bytes):
+        return [layout.RECORD]
+    return [layout.RECORD, layout.key_slot(slots.slot_name(key, bytes.fromhex(repository_id)))]
 
 
 def open_by(
-    storage: Storage, unlock: Callable[[Record, Copies], Seal], cache_root: Path, clock: Clock = SYSTEM
+    storage: Storage,
+    unlock: Callable[[Record, Copies], Seal],
+    cache_root: Path,
+    clock: Clock = SYSTEM,
+    ahead: Ahead | None = None,
 ) -> Repository:
     """The repository in a storage, by whatever way `unlock` has from its public record to a seal.
 
     Raises what it raises, `NoRepository`, `ForeignFolder`, `NewerFormat`, `WrongKey`, `Damaged`, `StorageError`.
     """
-    copies = Copies(storage)
+    copies = Copies(storage, ahead)
 
     def judge(data: bytes) -> Seal:
         if not data.startswith(_BEGINNING):
@@ -281,7 +312,7 @@ def open_by(
         if _is_used(entry.name for entry in storage.list("")):
             raise _record_lost(storage, "damaged") from None
         raise ForeignFolder(str(error)) from None
-    return Repository(storage, seal, Cache(cache_root / seal.repository_id.hex()), clock, copies)
+    return Repository(storage, seal, Cache(cache_root / seal.repository_id.hex()), clock, copies, ahead)
 
 
 class _NotOurs(Damaged):

@@ -13,9 +13,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
-from kdna.errors import Damaged, Missing, NewerFormat, WrongKey
+from kdna.errors import Damaged, KdnaError, Missing, NewerFormat, WrongKey
 from kdna.repository import layout
+from kdna.repository.ahead import begin
 from kdna.repository.cache import Cache
 from kdna.repository.compress import decompress
 from kdna.repository.index import Index, open_segment
@@ -242,6 +244,8 @@ class Reader:
         """
         self._refuse_broken(location)
         name = layout.pack(location.pack)
+        with self._lock:
+            self._openers.pop(location.pack, None)  # it may be the header that was given wrongly
         try:
             raw = self.open_frame(location, self.read(name, location.offset, location.sealed))
         except Damaged as error:
@@ -282,11 +286,30 @@ class Reader:
             with self._lock:
                 misses = self._misses[location.pack] = self._misses.get(location.pack, 0) + 1
             if misses == _MIRROR_AFTER:
-                whole = self.read(name)
+                whole = self.read_pack(location)
                 if hashlib.sha256(whole).digest() == location.pack:
                     self.cache.put(name, [whole])
                 return whole[location.offset : location.offset + location.sealed]
-        return self.read(name, location.offset, location.sealed)
+        return self.read_pack(location, location.offset, location.sealed)
+
+    def read_pack(self, location: Location, start: int = 0, length: int | None = None) -> bytes:
+        """Bytes of the pack in which a frame lies; what it takes to open its frames comes with them, or beside.
+
+        Raises as `read`.
+        """
+        pack = location.pack
+        with self._lock:
+            known = pack in self._openers
+        if known:
+            return self.read(layout.pack(pack), start, length)
+        header = begin(partial(self._opener, location)) if start else None
+        data = self.read(layout.pack(pack), start, length)
+        with contextlib.suppress(KdnaError):  # which opening a frame meets, too
+            if header:
+                header.result()
+            else:
+                self._learn(pack, data[:HEADER_MAX])
+        return data
 
     def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
         """Bytes from the server, counted. Raises `Missing`, `Damaged`, `StorageError`."""
@@ -306,6 +329,10 @@ class Reader:
         start = self.cache.read(name, 0, HEADER_MAX) if location.tree else None
         if start is None:
             start = self.read(name, 0, HEADER_MAX)
+        return self._learn(pack, start)
+
+    def _learn(self, pack: bytes, start: bytes) -> ObjectReader:
+        """Keep what opens the frames of a pack, from the bytes that it begins with. Raises `Damaged`."""
         try:
             opener = self.seal.reader(start)
         except _UNREADABLE as error:

@@ -6,7 +6,8 @@ The order of steps is the argument; each starts when the one before was acknowle
     W2  read condemned/: what earlier prunes may delete at any time is never relied upon
     W3  list packs/, list and read index/: a blob counts as stored only in a pack that is listed with the right size,
         named by the index and not condemned; packs that nobody indexed (a backup was interrupted) are adopted
-    W4  send packs, then index segments, then the manifest, then the tag
+    W4  send packs, then index segments, then the manifest, then the tag. The bytes of the last three may travel
+        together, under names that mean nothing; each gets its own when the one before has it
     W5  sync: everything the backup needs is durable, what it relies upon of unfinished sessions of others too
     W6  rename sessions/<sid> to snapshots/<sid>: the commit, in one step that can succeed once. A server that lets this
         account rename nothing gives the token its second name instead: that fails too when the first is gone
@@ -30,13 +31,14 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Container
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 
 import msgspec
 
-from kdna.errors import Fenced, Forbidden, KdnaError, Missing, RepositoryError, StorageError
+from kdna.errors import Exists, Fenced, Forbidden, KdnaError, Missing, RepositoryError, StorageError
 from kdna.progress import Counts
 from kdna.repository import layout
+from kdna.repository.ahead import begin
 from kdna.repository.decoding import decode
 from kdna.repository.index import SEGMENT_BLOBS, seal_segment
 from kdna.repository.pack import PackTable, SealedPack
@@ -45,6 +47,7 @@ from kdna.repository.records import open_record, read_object, seal_record
 from kdna.repository.tags import Tags
 from kdna.repository.writer import Pipeline
 from kdna.seal.envelope import Kind
+from kdna.storage.base import Object, create_together
 
 _PATIENCE = 0.5  # seconds
 
@@ -67,12 +70,20 @@ class _Everything:
 class Session:
     """A running backup. Use as a context manager: leaving it without `commit` takes the token away again."""
 
-    def __init__(self, reader: Reader, description: dict[str, str | int], counts: Counts | None = None) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        description: dict[str, str | int],
+        counts: Counts | None = None,
+        tags: Tags | None = None,
+        backups: Callable[[], dict[str, bool]] | None = None,
+    ) -> None:
         self.sid = new_id()
         self.counts = counts or Counts()
         self._storage = reader.storage
         self._reader = reader
         self._seal = reader.seal
+        self._tags = tags or Tags(reader.storage, reader.seal, reader.cache)
         self._description = description
         self._pending: set[bytes] = set()
         self._arrived: list[PackTable] = []
@@ -81,6 +92,8 @@ class Session:
         self._hash_data = self._seal.hasher(tree=False)
         self._hash_tree = self._seal.hasher(tree=True)
         self._unsettled: Future[bool]
+        self._list_backups = backups or dict
+        self._backups: Future[dict[str, bool]]
         self.committed = False
         self._pipeline = Pipeline(self._storage, self._seal, self._pack_arrived)
 
@@ -93,6 +106,7 @@ class Session:
         self._storage.create(layout.session(self.sid), [token])
         try:
             self._storage.sync()  # packs whose token a power cut took would seem to be flushed: see above
+            self._backups = begin(self._list_backups)  # any time from now on, so beside the rest
             condemned = self._read_condemned()
             self._reader.refresh(condemned)
             self._unsettled = self._look_for_others()
@@ -101,6 +115,13 @@ class Session:
             self._leave(error)
             raise
         return self
+
+    def backups(self) -> dict[str, bool]:
+        """Every backup that there was once the token was: what they refer to stays until this session ends.
+
+        By id, and whether it is held. Empty where nobody said how to list them.
+        """
+        return self._backups.result()
 
     def _look_for_others(self) -> Future[bool]:
         """Find out, beside the work, whether some of what was listed may not be durable: until W5, nobody asks.
@@ -116,10 +137,7 @@ class Session:
                 return True
             return bool(open_ones and open_ones - self._tokens(layout.SNAPSHOTS))
 
-        pool = ThreadPoolExecutor(1, "kdna-others")
-        future = pool.submit(look)
-        pool.shutdown(wait=False)
-        return future
+        return begin(look)
 
     def _tokens(self, folder: str) -> set[str]:
         return {layout.last(token.name) for token in self._storage.list(folder)}
@@ -185,21 +203,35 @@ class Session:
 
     def _publish_segment(self, packs: list[PackTable]) -> None:
         """Tell the server which blobs are in these packs, and stop remembering them one by one."""
+        name, data = self._segment(packs)
+        self._storage.create(name, [data])
+        self._segment_arrived(packs, name)
+
+    def _segment(self, packs: list[PackTable]) -> tuple[str, bytes]:
+        """The index segment for packs, to be stored under its name, and counted as sent."""
         name = layout.index(new_id())
         data = seal_segment(self._seal, packs, name)
-        self._storage.create(name, [data])
         with self._lock:
             self.counts.bytes_sent += len(data)
+        return name, data
+
+    def _segment_arrived(self, packs: list[PackTable], name: str) -> None:
+        with self._lock:
             self._reader.index.add(packs, name)
         for pack in packs:
             self._pending.difference_update(pack.blobs())
 
     def flush(self) -> None:
         """Return when everything put so far is stored and in the index. Raises what stopped the pipeline."""
-        self._pipeline.finish()
-        packs, self._arrived = self._arrived, []
+        packs = self._all_arrived()
         if packs:
             self._publish_segment(packs)
+
+    def _all_arrived(self) -> list[PackTable]:
+        """Wait until everything put so far is stored; the packs that are in no segment yet."""
+        self._pipeline.finish()
+        packs, self._arrived, self._arrived_blobs = self._arrived, [], 0
+        return packs
 
     # committing
 
@@ -209,18 +241,40 @@ class Session:
         `manifest` is given the bytes sent so far and returns the payload to seal; `tag` is (project, tag).
         Raises `Fenced`, `TagTaken`, `StorageError`.
         """
-        self.flush()
-        record = seal_record(self._seal, Kind.MANIFEST, manifest(self.counts.bytes_sent), self.sid)
-        self._storage.create(layout.manifest(self.sid), [record])
-        self._reader.cache.put(layout.manifest(self.sid), [record])
-        self.counts.bytes_sent += len(record)
-        if tag:
-            Tags(self._storage, self._seal, self._reader.cache).claim(*tag, self.sid)
+        self._tell(self._all_arrived(), manifest, tag)
         self._settle()
         self._promote_token()
         self._storage.sync()
         self.committed = True
         return self.sid
+
+    def _tell(self, packs: list[PackTable], manifest: Callable[[int], bytes], tag: tuple[str, str] | None) -> None:
+        """W4 from when all packs are there: sent together, since neither says what the others do, and named in order.
+
+        Also the tag, unless it was not free when it was looked up: that takes a look at who holds it now.
+        """
+        objects: list[Object] = []
+        segment = ""
+        if packs:
+            segment, data = self._segment(packs)
+            objects.append((segment, [data]))
+        record = seal_record(self._seal, Kind.MANIFEST, manifest(self.counts.bytes_sent), self.sid)
+        objects.append((layout.manifest(self.sid), [record]))
+        claim = self._tags.prepare(*tag, self.sid) if tag else None
+        named = [name for name, _ in objects]
+        if claim:
+            objects.append((claim.name, [claim.record]))
+        taken = create_together(self._storage, objects)
+        for name in taken.intersection(named):  # drawn at random: not before there are 2^64 of them
+            raise Exists(f"object {name} exists already")
+        if packs:
+            self._segment_arrived(packs, segment)
+        self._reader.cache.put(layout.manifest(self.sid), [record])
+        self.counts.bytes_sent += len(record)
+        if claim and claim.name not in taken and claim.newest.result():
+            self._reader.cache.put(claim.name, [claim.record])
+        elif tag:
+            self._tags.claim(*tag, self.sid)
 
     def _settle(self) -> None:
         """W5. Raises `StorageError` when the server lost something meanwhile that it had listed."""

@@ -9,12 +9,14 @@ holder. Nothing is ever changed in place.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
 from typing import NamedTuple
 
 import msgspec
 
 from kdna.errors import Exists, Forbidden, Missing, RepositoryError, TagTaken
 from kdna.repository import layout
+from kdna.repository.ahead import Ahead, begin
 from kdna.repository.cache import Cache
 from kdna.repository.decoding import decode
 from kdna.repository.records import open_record, read_object, seal_record
@@ -37,6 +39,18 @@ class Tag(NamedTuple):
     sid: str
 
 
+class Claim(NamedTuple):
+    """A tag object that is ready to be stored, and whether no later one was there, asked after it was made ready.
+
+    Numbers below the newest may be free again, of superseded holders that a prune took away; to have created one of
+    these means nothing.
+    """
+
+    name: str
+    record: bytes
+    newest: Future[bool]
+
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Holder)
 _names_decoder = msgspec.msgpack.Decoder(tuple[str, str])
@@ -45,15 +59,17 @@ _names_decoder = msgspec.msgpack.Decoder(tuple[str, str])
 class Tags:
     """The tags of one repository."""
 
-    def __init__(self, storage: Storage, seal: Seal, cache: Cache) -> None:
+    def __init__(self, storage: Storage, seal: Seal, cache: Cache, ahead: Ahead | None = None) -> None:
         self._storage = storage
         self._seal = seal
         self._cache = cache
+        self._ahead = ahead or Ahead(storage)
+        self._free: dict[str, int] = {}  # the newest number of tags that nobody held when they were looked up
 
     def _newest(self) -> dict[str, int]:
         """The highest number of every tag hash."""
         newest: dict[str, int] = {}
-        for entry in self._storage.list(layout.TAGS):
+        for entry in self._ahead.list(layout.TAGS):
             found = layout.tag_of(entry.name)
             if found:
                 newest[found[0]] = max(found[1], newest.get(found[0], -1))
@@ -95,7 +111,22 @@ class Tags:
         """Number and snapshot id of the tag's newest holder; (-1, "") when there never was one."""
         tag_name = self._seal.tag_name(project, tag)
         number = self._newest().get(tag_name, -1)
-        return (number, self._holder(tag_name, number).sid) if number >= 0 else (-1, "")
+        holder = self._holder(tag_name, number).sid if number >= 0 else ""
+        if not holder:
+            self._free[tag_name] = number
+        return number, holder
+
+    def prepare(self, project: str, tag: str, sid: str) -> Claim | None:
+        """What to store so that `tag` names the snapshot `sid`, where nobody held it when it was looked up last.
+
+        None where it takes a `claim` to find out whether it can.
+        """
+        tag_name = self._seal.tag_name(project, tag)
+        if tag_name not in self._free:
+            return None
+        number = self._free.pop(tag_name) + 1
+        name, record = self._sealed(project, tag, number, sid)
+        return Claim(name, record, begin(lambda: self._newest().get(tag_name, -1) <= number))
 
     def claim(self, project: str, tag: str, sid: str) -> None:
         """Make `tag` name the snapshot `sid`. Raises `TagTaken` when it names another that exists or is being made."""
@@ -117,15 +148,19 @@ class Tags:
 
     def _create(self, project: str, tag: str, number: int, sid: str) -> bool:
         """Make `sid` the holder of that number; False when there is one already."""
-        name = layout.tag(self._seal.tag_name(project, tag), number)
-        names = seal_record(self._seal, Kind.NAMES, _encoder.encode((project, tag)), name)
-        record = seal_record(self._seal, Kind.TAG, _encoder.encode(_Holder(sid, names)), name)
+        name, record = self._sealed(project, tag, number, sid)
         try:
             self._storage.create(name, [record])
         except Exists:
             return False
         self._cache.put(name, [record])
         return True
+
+    def _sealed(self, project: str, tag: str, number: int, sid: str) -> tuple[str, bytes]:
+        """The object that makes `sid` the holder of that number, and what it is called."""
+        name = layout.tag(self._seal.tag_name(project, tag), number)
+        names = seal_record(self._seal, Kind.NAMES, _encoder.encode((project, tag)), name)
+        return name, seal_record(self._seal, Kind.TAG, _encoder.encode(_Holder(sid, names)), name)
 
     def committed(self, sid: str) -> bool:
         """Whether a snapshot exists."""

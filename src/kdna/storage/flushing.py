@@ -1,8 +1,9 @@
-"""Flushes folders of a server, through handles that are opened while there is something else to wait for and kept."""
+"""Flushes folders of a server, through handles that were opened while there was something else to wait for."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 
 from kdna.errors import StorageError
@@ -12,7 +13,7 @@ from kdna.storage.ssh_library import asyncssh
 from kdna.storage.transfer import Later, in_flight
 
 _AT_ONCE = 64  # folders flushed at the same time
-_MOST_KEPT = 64  # handles: a server has some hundreds for everything
+_MOST_AHEAD = 8  # handles opened ahead of a flush: some servers have few
 _GONE = (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath)
 _Handle = asyncssh.SFTPClientFile
 
@@ -33,9 +34,12 @@ class Flusher:
 
     def expect(self, link: Link, *folders: bytes) -> None:
         """Open folders that are going to be flushed, beside whatever else is done."""
-        if self.able:
-            for path in folders:
-                self._opened(link, path)
+        if self._link is not link:
+            self._link, self._handles = link, {}
+        for path in folders:
+            if self.able and path not in self._handles and len(self._handles) < _MOST_AHEAD:
+                opening = self._handles[path] = asyncio.create_task(_open(link, path))
+                opening.add_done_callback(_notice)
 
     async def flush(self, link: Link, folders: Iterable[bytes], perhaps: Iterable[bytes] = ()) -> None:
         """Flush folders, those left out that are not there any more; and such as may not be ours to open.
@@ -47,29 +51,14 @@ class Flusher:
         needed = set(folders)
         flushes = [self._flush(link, path) for path in needed]
         await in_flight([*flushes, *(self._try(link, path) for path in perhaps if path not in needed)], _AT_ONCE)
-        while len(self._handles) > _MOST_KEPT:
-            self._later(_close(self._handles.pop(next(iter(self._handles)))))
-
-    def _opened(self, link: Link, path: bytes) -> asyncio.Task[_Handle]:
-        """The handle of a folder, or the request for it."""
-        if self._link is not link:
-            self._link, self._handles = link, {}
-        task = self._handles.get(path)
-        if task is None:
-            task = self._handles[path] = asyncio.create_task(_open(link, path))
-            task.add_done_callback(_notice)
-        return task
 
     async def _handle(self, link: Link, path: bytes) -> _Handle:
         """The handle of a folder, asked for anew where it could not be had before: the folder may have been made."""
-        early = self._handles.get(path) if self._link is link else None
-        if early is not None and (not early.done() or early.exception() is None):
-            try:
-                return await asyncio.shield(early)
-            except asyncssh.SFTPError:
-                pass
-        self._handles.pop(path, None)
-        return await asyncio.shield(self._opened(link, path))
+        early = self._handles.pop(path, None) if self._link is link else None
+        if early is not None:
+            with contextlib.suppress(asyncssh.SFTPError):
+                return await early
+        return await _open(link, path)
 
     async def _flush(self, link: Link, path: bytes) -> None:
         try:
@@ -86,10 +75,16 @@ class Flusher:
             if self._succeeded:
                 raise StorageError(f"the server could not flush a folder to its disk ({error.reason})") from error
             self.able = False
+        finally:
+            self._later(handle.close())
 
     async def _try(self, link: Link, path: bytes) -> None:
         try:
-            await (await self._handle(link, path)).fsync()
+            handle = await self._handle(link, path)
+            try:
+                await handle.fsync()
+            finally:
+                self._later(handle.close())
         except LOST:
             raise
         except asyncssh.SFTPError:
@@ -98,10 +93,6 @@ class Flusher:
 
 async def _open(link: Link, path: bytes) -> _Handle:
     return await link.sftp.open(path, asyncssh.FXF_READ, encoding=None)
-
-
-async def _close(opening: asyncio.Task[_Handle]) -> None:
-    await (await opening).close()
 
 
 def _notice(task: asyncio.Task[_Handle]) -> None:
