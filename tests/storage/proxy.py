@@ -54,6 +54,10 @@ class Proxy:
         self._listener.close()
         self.cut()
 
+    def passes(self, _source: socket.socket, _to_server: bool) -> bytes:
+        """Called before a piece goes on; what is to go with it. For proxies that do more."""
+        return b""
+
     def _accept(self) -> None:
         while True:
             try:
@@ -82,6 +86,7 @@ class Proxy:
                         break
                 if not to_server:
                     self._await_leave()
+                data += self.passes(source, to_server)
                 sink.sendall(data)
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_RDWR)
