@@ -277,7 +277,9 @@ def open_repository(
 
 def needed_to_open(key: AccessKey | None, repository_id: str | None) -> list[str]:
     """The objects that opening a repository reads, as far as that is known: with its id, all of them."""
-    if repository_id is None or not isinstance(key, bytes):
+    if repository_id is None:  # there may be none, which takes both copies to find out
+        return [layout.RECORD, layout.spare(layout.RECORD)]
+    if not isinstance(key, bytes):
         return [layout.RECORD]
     return [layout.RECORD, layout.key_slot(slots.slot_name(key, bytes.fromhex(repository_id)))]
 

@@ -13,6 +13,7 @@ import msgspec
 
 from kdna.errors import Damaged, Missing, NewerFormat, RepositoryError
 from kdna.repository import layout
+from kdna.repository.ahead import Ahead
 from kdna.repository.decoding import decode
 from kdna.repository.deletions import check_deleted
 from kdna.repository.opening import Repository
@@ -53,8 +54,11 @@ def read_records(repository: Repository, sids: Collection[str], finished: Collec
     storage = repository.storage
     records = Records()
     jobs: list[tuple[str, Callable[[bytes], object]]] = []
-    for folder in (one for one in layout.FOLDERS if one not in _ELSEWHERE):
-        for entry in storage.list(folder):
+    looked_at = [folder for folder in layout.FOLDERS if folder not in _ELSEWHERE]
+    # Tokens move from folder to folder, so theirs are listed one after another, and after the manifests.
+    ahead = Ahead(storage, folders=[folder for folder in looked_at if folder not in layout.TOKENS])
+    for folder in looked_at:
+        for entry in ahead.list(folder):
             judge = judge_of(repository.seal, entry.name)
             if judge is None:
                 records.strangers.append(entry.name)
