@@ -167,6 +167,32 @@ def test_a_signal_ends_a_backup_at_once_and_loses_nothing(
     assert not list((nas / "kdna/encrypted/sessions").iterdir())
 
 
+TORN = """
+import os, signal, threading
+from kdna.cli import main
+
+@main.kdna.command()
+def torn():
+    "Fails as threading.Thread.start does when a signal comes in its middle."
+    try:
+        os.kill(os.getpid(), signal.SIGHUP)
+        threading.Event().wait(5)
+    except Exception:
+        del {}["what a thread that has started removed"]
+
+main.GROUPS["torn"] = ("torn", "")
+main.Root.get_command = lambda self, ctx, name: torn
+main.run()
+"""
+
+
+@posix
+def test_whatever_fails_because_of_a_signal_is_told_as_the_signal(tmp_path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", TORN, "torn"], capture_output=True, text=True, cwd=tmp_path)
+    assert ended.returncode == 129, ended
+    assert ended.stderr.splitlines()[0] == "Error: interrupted"
+
+
 @posix
 def test_a_signal_ends_a_backup_to_a_server_that_does_not_answer(own_sshd: Server, big: Path) -> None:
     done("server", "add", "-ad", own_sshd.address, "-a", "box", "-r", str(own_sshd.root))

@@ -28,7 +28,7 @@ class Stopper:
         self._once = threading.Lock()
         self._code: int | None = None
         self._before: dict[int, Any] = {}
-        self.stopped = False
+        self._signal: Interrupted | None = None
 
     def __enter__(self) -> Stopper:
         """Take over the signals, except those that were to be ignored, as after nohup."""
@@ -43,11 +43,19 @@ class Stopper:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal came."""
+        return self._signal is not None
+
     def end(self, error: BaseException) -> int:
-        """Report the error that ends the program, only the first; returns the exit code."""
+        """Report the error that ends the program, only the first; returns the exit code.
+
+        Code that a signal tears apart may fail with anything: after one, nothing else is what happened.
+        """
         with self._once:
             if self._code is None:
-                self._code = self._report(error)
+                self._code = self._report(self._signal or error)
             return self._code
 
     def _stop(self, number: int, _frame: FrameType | None) -> None:
@@ -55,7 +63,7 @@ class Stopper:
         error.exit_code = 128 + number
         if self.stopped:
             self._end_now(error)
-        self.stopped = True
+        self._signal = error
         timer = threading.Timer(_PATIENCE, self._end_now, [error])
         timer.daemon = True
         timer.start()
