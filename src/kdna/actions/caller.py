@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from kdna.config.home import Home
 from kdna.progress import Silent, Sink
+
+if TYPE_CHECKING:
+    from kdna.actions.reaching import Begun
 
 AskHostKey = Callable[[str, int, str, str], bool]  # host, port, key type, fingerprint -> whether to trust it
 AskPassphrase = Callable[[str], str]  # what it is for -> the passphrase; raises Declined where nobody can be asked
@@ -21,6 +25,7 @@ class Caller:
     trust: AskHostKey | None = None
     passphrase: AskPassphrase | None = None
     new_passphrase: AskPassphrase | None = None  # asks twice
+    begun: dict[str, Begun] = field(default_factory=dict, compare=False)  # connections, by the server's id
 
     def tell_of_damage(self, damaged: Mapping[str, str]) -> None:
         """Warn of objects on the server that were met and could not be read: nothing needed them, this time."""

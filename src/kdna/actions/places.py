@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from kdna.actions.caller import AskHostKey, Caller
 from kdna.actions.keys import ensure_key
+from kdna.actions.reaching import FOLDER, folder_of, opened
 from kdna.actions.remembering import Known, known_at, recall, remember_place
 from kdna.config.records import Server
 from kdna.errors import Denied, Exists, HostKeyUnknown, NoRepository, Unreachable, Unsupported, Vanished, WrongKey
@@ -21,15 +22,12 @@ from kdna.repository.ahead import Ahead, begin
 from kdna.repository.layout import LIKELY
 from kdna.repository.opening import Repository, create_repository, needed_to_open, open_repository
 from kdna.seal.keys import AccessKey
-from kdna.storage.address import Address, parse_address
+from kdna.storage.address import parse_address
 from kdna.storage.base import Space, Storage
 from kdna.storage.local import LocalStorage
-from kdna.storage.opening import open_storage
 
-FOLDER = "kdna"
 ENCRYPTED, PLAIN = "encrypted", "plain"
 _README_NAME = "readme.txt"
-_SSH_PORT = 22
 _EXCHANGED = (
     "another repository lies where this machine knows one. Somebody exchanged it, or began anew. Backups that you miss "
     "are in the other. If you know why, 'kdna server accept {alias}' ends this warning."
@@ -176,14 +174,8 @@ def connect(caller: Caller, server: Server, trust: AskHostKey | None) -> Place:
         _refuse_unmounted(server)
         folder = os.path.join(local, FOLDER)
         return Place(server, LocalStorage(folder), lambda name: LocalStorage(os.path.join(folder, name)), caller)
-    root = f"{server.path.rstrip('/')}/{FOLDER}"
     try:
-        base = open_storage(
-            _ssh_address(server),
-            root,
-            key_file=os.path.expanduser(server.key_file) if server.key_file else None,
-            ask_host_key=trust,
-        )
+        base = opened(caller, server, trust)
     except HostKeyUnknown as error:
         raise HostKeyUnknown(str(error), f"{error.hint} It belongs to server {server.alias}.") from None
     except ImportError as error:
@@ -192,7 +184,7 @@ def connect(caller: Caller, server: Server, trust: AskHostKey | None) -> Place:
     from kdna.storage.sftp import SftpStorage
 
     assert isinstance(base, SftpStorage)  # noqa: S101 - which is what the address says; for the type checker
-    connection = base.connection
+    connection, root = base.connection, folder_of(server)
     return Place(server, base, lambda name: SftpStorage(connection, f"{root}/{name}", LIKELY), caller)
 
 
@@ -204,15 +196,3 @@ def _refuse_unmounted(server: Server) -> None:
             f"there is no folder {folder}, where server {server.alias} is",
             f"Connect or mount the disk; or correct the address with 'kdna server update {server.alias} -ad ADDRESS'.",
         )
-
-
-def _ssh_address(server: Server) -> Address:
-    """What to connect to: an entry of the ssh config where the server was imported from one, else its address.
-
-    Port 22 is what a row of kdna.conf has when nobody said anything, so there the ssh config decides, as for ssh.
-    """
-    if server.ssh_config:
-        return Address(server.ssh_config)
-    address = parse_address(server.address)
-    port = address.port or (server.port if server.port != _SSH_PORT else None)
-    return replace(address, port=port)

@@ -15,7 +15,8 @@ from kdna.actions.catalog import local_server
 from kdna.actions.identity import host_name, session_description, turn, user_name
 from kdna.actions.keys import access_key
 from kdna.actions.naming import check_project, check_tag
-from kdna.actions.places import FOLDER, Place, connected
+from kdna.actions.places import Place, connected
+from kdna.actions.reaching import FOLDER
 from kdna.actions.remembering import remember
 from kdna.actions.watching import Watch
 from kdna.clock import SYSTEM, utc

@@ -79,11 +79,12 @@ def add(settings: Settings, /, accept_new_host_key: bool, **chosen: Any) -> int:
     kdna backup add documents ~/Documents first
     kdna backup add documents ~/Documents daily --prefix true
     """
-    # heavy: loads everything that makes a backup, which --help must not wait for
-    from kdna.actions.saving import SaveRequest, add_backup
-
     counts = Counts()
     with work(settings, counts, accept_new_host_key) as doing:
+        doing.reach(chosen["server"])
+        # heavy: loads everything that makes a backup, which --help must not wait for
+        from kdna.actions.saving import SaveRequest, add_backup
+
         request = SaveRequest(**chosen, estimate=interactive() and not settings.quiet)
         result = add_backup(doing.caller, request, counts)
     if settings.json:
@@ -104,10 +105,10 @@ def add(settings: Settings, /, accept_new_host_key: bool, **chosen: Any) -> int:
 @click.pass_obj
 def list_(settings: Settings, /, accept_new_host_key: bool, **filters: str | None) -> int:
     """List backups, the oldest first. With -v also their ids, machines and notes."""
-    # heavy, see add
-    from kdna.actions.catalog import Wanted, list_backups
-
     with work(settings, None, accept_new_host_key) as doing:
+        doing.reach(filters["server"])
+        from kdna.actions.catalog import Wanted, list_backups  # heavy, see add
+
         listing = list_backups(doing.caller, Wanted(**filters))
     if settings.json:
         backups = [backup_as_dict(backup) for backup in listing.backups]
@@ -147,13 +148,14 @@ def restore(settings: Settings, /, yes: bool, accept_new_host_key: bool, **chose
     kdna backup restore -t documents:first ~/restored
     kdna backup restore -t documents:first --sub-path letters/2024 ~/restored
     """
-    # heavy, see add
-    from kdna.actions.restoring import RestoreRequest, restore_backup
-    from kdna.cli.process import prepare_for_much
+    from kdna.cli.process import prepare_for_much  # only here; before there are threads, which get memory of their own
 
     prepare_for_much()
     counts = Counts()
     with work(settings, counts, accept_new_host_key) as doing:
+        doing.reach(chosen["server"])
+        from kdna.actions.restoring import RestoreRequest, restore_backup  # heavy, see add
+
         result = restore_backup(
             doing.caller,
             RestoreRequest(**chosen),
@@ -175,10 +177,10 @@ def restore(settings: Settings, /, yes: bool, accept_new_host_key: bool, **chose
 @click.pass_obj
 def delete(settings: Settings, /, reference: str, server: str | None, yes: bool, accept_new_host_key: bool) -> None:
     """Delete one backup. It is gone at once; all others stay whole."""
-    # heavy, see add
-    from kdna.actions.deleting import delete_backup
-
     with work(settings, None, accept_new_host_key) as doing:
+        doing.reach(server)
+        from kdna.actions.deleting import delete_backup  # heavy, see add
+
         backup = delete_backup(
             doing.caller, reference, server, lambda b: doing.confirm(_deletion(b), "Delete it?", yes)
         )

@@ -27,6 +27,12 @@ class Work:
     caller: Caller
     report: Report
 
+    def reach(self, server: str | None) -> None:
+        """Begin to connect to the server that will be needed; what is loaded from now on is loaded meanwhile."""
+        from kdna.actions.reaching import reach  # only where something on a server is to be done
+
+        reach(self.caller, server)
+
     def confirm(self, plan: Sequence[str], question: str, answered: bool) -> bool:
         """Show a plan and ask, with the display out of the way."""
         with self.report.paused():
@@ -43,7 +49,15 @@ def work(settings: Settings, counts: Counts | None = None, accept_new_host_key: 
     with report(settings, counts) as shown:
         home = Home.locate()
         trust = _trust(shown, accept_new_host_key)
-        yield Work(Caller(home, shown, trust, _passphrase(shown, _ELSE), _twice(_passphrase(shown, _ELSE_NEW))), shown)
+        ask, ask_twice = _passphrase(shown, _ELSE), _twice(_passphrase(shown, _ELSE_NEW))
+        caller = Caller(home, shown, trust, ask, ask_twice)
+        try:
+            yield Work(caller, shown)
+        finally:
+            if caller.begun:
+                from kdna.actions.reaching import let_go  # loaded already
+
+                let_go(caller)
 
 
 def _trust(shown: Report, accept: bool) -> Callable[[str, int, str, str], bool] | None:

@@ -1,0 +1,106 @@
+"""Connects to servers, and begins to while the rest of the program is being loaded: that takes about as long."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import threading
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import replace
+from typing import NamedTuple
+
+from kdna.actions.caller import AskHostKey, Caller
+from kdna.config.file import load
+from kdna.config.records import Server, built_in
+from kdna.errors import HostKeyUnknown, KdnaError
+from kdna.storage.address import Address, parse_address
+from kdna.storage.base import Storage
+from kdna.storage.opening import open_storage
+
+FOLDER = "kdna"  # in the folder of a server
+_SSH_PORT = 22
+
+
+class Begun(NamedTuple):
+    """A connection on its way."""
+
+    server: Server
+    storage: Future[Storage]
+
+
+def reach(caller: Caller, name: str | None) -> None:
+    """Begin to connect to the server that a command is going to work with, where that is plain without looking.
+
+    Nothing is asked, and nothing fails here: whoever needs the server gets to know. `let_go` ends what nobody needed.
+    """
+    with suppress(KdnaError, OSError):
+        server = load(caller.home).choose_server(name, built_in(caller.home.repository))
+        if server.local_path() is None:
+            caller.begun[server.id] = Begun(server, _in_background(server))
+
+
+def opened(caller: Caller, server: Server, trust: AskHostKey | None) -> Storage:
+    """What the server has in its folder, over a connection begun or made now.
+
+    Raises `Unreachable`, `HostKeyUnknown`, `HostKeyChanged`, `LoginRefused`, `NoSftp`, and `ImportError`.
+    """
+    begun = caller.begun.pop(server.id, None)
+    if begun is not None and begun.server == server:
+        while not begun.storage.done():
+            concurrent.futures.wait([begun.storage], timeout=0.5)  # without end it could not be interrupted on Windows
+        with suppress(HostKeyUnknown):  # nobody was asked yet
+            return begun.storage.result()
+    return _open(server, trust)
+
+
+def let_go(caller: Caller) -> None:
+    """End connections that were begun and that nobody needed, without waiting for them."""
+    while caller.begun:
+        caller.begun.popitem()[1].storage.add_done_callback(_close)
+
+
+def folder_of(server: Server) -> str:
+    """The folder on a server in which everything of KDNA lies."""
+    return f"{server.path.rstrip('/')}/{FOLDER}"
+
+
+def _open(server: Server, trust: AskHostKey | None) -> Storage:
+    return open_storage(
+        _ssh_address(server),
+        folder_of(server),
+        key_file=os.path.expanduser(server.key_file) if server.key_file else None,
+        ask_host_key=trust,
+    )
+
+
+def _in_background(server: Server) -> Future[Storage]:
+    """Connect in a thread that nobody waits for at the program's end."""
+    storage: Future[Storage] = Future()
+    storage.set_running_or_notify_cancel()
+
+    def connect() -> None:
+        try:
+            storage.set_result(_open(server, None))
+        except BaseException as error:  # raised again where it is needed
+            storage.set_exception(error)
+
+    threading.Thread(target=connect, name="kdna-reach", daemon=True).start()
+    return storage
+
+
+def _close(storage: Future[Storage]) -> None:
+    if storage.exception() is None:
+        storage.result().close()
+
+
+def _ssh_address(server: Server) -> Address:
+    """What to connect to: an entry of the ssh config where the server was imported from one, else its address.
+
+    Port 22 is what a row of kdna.conf has when nobody said anything, so there the ssh config decides, as for ssh.
+    """
+    if server.ssh_config:
+        return Address(server.ssh_config)
+    address = parse_address(server.address)
+    port = address.port or (server.port if server.port != _SSH_PORT else None)
+    return replace(address, port=port)
