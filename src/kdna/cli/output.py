@@ -6,14 +6,14 @@ errors) to stderr. A reader that goes away, as `head` does, is no reason to stop
 
 from __future__ import annotations
 
-import io
+import itertools
 import json
 import os
 import re
 import sys
 import textwrap
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 import click
@@ -61,32 +61,35 @@ def say_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Iter
     On a terminal that is too narrow, what may be long is broken, and what is short stays whole; where that leaves too
     little, each row is told as names and values.
     """
-    # 60 ms to import, which --help and scripts that want JSON need not pay
-    from rich.cells import cell_len
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from rich.cells import cell_len  # heavy: which characters are two wide
 
     shown = [[visible(cell) for cell in row] for row in rows]
-    natural = [max(cell_len(cell) for cell in cells) for cells in zip(columns, *shown, strict=True)]
+    natural = [max(map(cell_len, cells)) for cells in zip(columns, *shown, strict=True)]
     width = columns_of(sys.stdout)
     widths = _fitting(columns, natural, width or _WIDE)
     if widths is None:
         facts = ([(name, cell) for name, cell in zip(columns, row, strict=True) if cell] for row in shown)
         _write(sys.stdout, "\n\n".join(_as_lines(row, sys.stdout) for row in facts))
         return
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column, cells in zip(columns, widths, strict=True):
-        flush = "right" if column in right else "left"
-        table.add_column(column, justify=flush, overflow="fold", width=cells)  # type: ignore[arg-type]  # two literals
-    for row in shown:
-        table.add_row(*map(Text, row))
-    drawn = io.StringIO()
-    console = Console(
-        file=drawn, force_terminal=width is not None, width=width or _WIDE, highlight=False, legacy_windows=False
-    )
-    console.print(table)
-    _write(sys.stdout, "\n".join(line.rstrip() for line in drawn.getvalue().splitlines()))
+    flush = [(room, column in set(right)) for room, column in zip(widths, columns, strict=True)]
+    head, *lines = (line for row in (columns, *shown) for line in _columns(row, flush))
+    plain = width is None or os.environ.get("TERM") in ("dumb", "unknown")
+    _write(sys.stdout, "\n".join([head if plain else click.style(head, bold=True), *lines]))
+
+
+def _columns(row: Sequence[str], flush: Sequence[tuple[int, bool]]) -> Iterator[str]:
+    """The lines of a row of cells, each in its width, flush right or left; what is longer goes on in the next line."""
+    from rich.cells import cell_len, chop_cells
+
+    pieces = [
+        chop_cells(cell, room) if cell_len(cell) > room else [cell] for cell, (room, _) in zip(row, flush, strict=True)
+    ]
+    for line in itertools.zip_longest(*pieces, fillvalue=""):
+        cells = []
+        for piece, (room, right) in zip(line, flush, strict=True):
+            space = " " * (room - cell_len(piece))
+            cells.append(space + piece if right else piece + space)
+        yield "  ".join(cells).rstrip()
 
 
 def _fitting(columns: Sequence[str], natural: Sequence[int], room: int) -> list[int] | None:
