@@ -23,6 +23,7 @@ from kdna.repository.compress import decompress
 from kdna.repository.index import Index, open_segment
 from kdna.repository.lookup import Location
 from kdna.repository.pack import PackTable, read_table
+from kdna.repository.parallel import in_order
 from kdna.repository.records import damage_hint, read_object
 from kdna.seal.envelope import HEADER_MAX, ObjectReader, Seal
 from kdna.storage.base import Storage
@@ -73,9 +74,12 @@ class Reader:
         self._adopted = False
         self._condemned = condemned
         self.index.judge(self.packs, condemned)
-        wanted = {name.hex() for name in self.packs}
-        for digit in "0123456789abcdef":
-            self.cache.keep_only(f"{layout.PACKS}/{digit}", wanted.__contains__)
+        for folder in (f"{layout.PACKS}/{digit}" for digit in "0123456789abcdef"):
+            self.cache.keep_only(folder, partial(self._lists, folder))
+
+    def _lists(self, folder: str, name: str) -> bool:
+        """Whether something in the cache is of a pack that is there."""
+        return layout.pack_of(f"{folder}/{name}") in self.packs
 
     @property
     def condemned(self) -> Container[bytes]:
@@ -94,14 +98,13 @@ class Reader:
 
     def _fetch_segments(self, names: Sequence[str]) -> Iterator[tuple[str, list[PackTable]]]:
         """Index segments from the server; the unreadable ones are noted and left out: their packs count as orphans."""
-        with ThreadPoolExecutor(PARALLEL, "kdna-index") as pool:
-            for name, data in zip(names, pool.map(self._read_if_there, names), strict=True):
-                if data is None:  # a prune replaced it meanwhile
-                    continue
-                try:
-                    yield name, open_segment(self.seal, data, name)
-                except _UNREADABLE as error:
-                    self.damaged[name] = str(error)
+        for name, data in zip(names, in_order(self._read_if_there, names, PARALLEL, "kdna-index"), strict=True):
+            if data is None:  # a prune replaced it meanwhile
+                continue
+            try:
+                yield name, open_segment(self.seal, data, name)
+            except _UNREADABLE as error:
+                self.damaged[name] = str(error)
 
     def _read_if_there(self, name: str) -> bytes | None:
         try:

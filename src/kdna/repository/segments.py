@@ -7,13 +7,13 @@ this at the same time leave a pack named twice, which harms nobody and is put ri
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 from kdna.errors import Damaged, Missing, NewerFormat, WrongKey
 from kdna.repository import layout
 from kdna.repository.eraser import Eraser
 from kdna.repository.index import SEGMENT_BLOBS, open_segment, seal_segment
 from kdna.repository.pack import PackTable
+from kdna.repository.parallel import in_order
 from kdna.repository.reader import PARALLEL, Reader
 from kdna.repository.records import read_object
 from kdna.repository.session import new_id
@@ -80,12 +80,9 @@ def _segments(reader: Reader, names: list[str]) -> Iterator[tuple[str, list[Pack
         except (Damaged, Missing, NewerFormat, WrongKey):
             return None
 
-    with ThreadPoolExecutor(PARALLEL, "kdna-segments") as pool:
-        for at in range(0, len(names), PARALLEL):  # few at a time, for each may have megabytes
-            part = names[at : at + PARALLEL]
-            for name, content in zip(part, pool.map(read, part), strict=True):
-                if content is not None:
-                    yield name, content
+    for name, content in zip(names, in_order(read, names, PARALLEL, "kdna-segments"), strict=True):
+        if content is not None:
+            yield name, content
 
 
 def _publish(reader: Reader, packs: list[PackTable]) -> None:

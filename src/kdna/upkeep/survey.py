@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import msgspec
@@ -17,6 +16,7 @@ from kdna.errors import Missing, NewerFormat, RepositoryError
 from kdna.repository import layout
 from kdna.repository.index import open_segment
 from kdna.repository.pack import PackTable
+from kdna.repository.parallel import in_order
 from kdna.repository.reader import PARALLEL, Reader
 from kdna.repository.records import read_object
 from kdna.upkeep.findings import Finding, Sort
@@ -79,15 +79,15 @@ def _look(reader: Reader) -> tuple[Survey, bool]:
 
     def fetch(wanted: Sequence[str]) -> Iterator[tuple[str, list[PackTable]]]:
         nonlocal gone
-        with ThreadPoolExecutor(PARALLEL, "kdna-index") as pool:
-            for name, result in zip(wanted, pool.map(lambda one: _segment(reader, one), wanted), strict=True):
-                if isinstance(result, Finding):
-                    found.unreadable.append(result)
-                elif result is None:
-                    gone = True
-                else:
-                    _note(found, name, result)
-                    yield name, result
+        results = in_order(lambda one: _segment(reader, one), wanted, PARALLEL, "kdna-index")
+        for name, result in zip(wanted, results, strict=True):
+            if isinstance(result, Finding):
+                found.unreadable.append(result)
+            elif result is None:
+                gone = True
+            else:
+                _note(found, name, result)
+                yield name, result
 
     reader.index.load(names, fetch)
     return found, gone
