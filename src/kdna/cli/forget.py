@@ -55,9 +55,6 @@ def command(
     kdna backup forget --keep-last 3 --keep-daily 7 --keep-monthly 12 --dry-run
     kdna backup forget --project documents --keep-within 1y6m --prune
     """
-    # heavy: what reads and judges the backups, which --help must not wait for
-    from kdna.actions.catalog import Wanted
-    from kdna.actions.forgetting import forget_backups
 
     def confirm(plan: ForgetPlan) -> bool:
         shown = _plan(plan) if interactive() else _plan(plan)[:1]
@@ -65,6 +62,11 @@ def command(
 
     counts = Counts()
     with work(settings, counts if then_prune else None, accept_new_host_key) as doing:
+        doing.reach(filters["server"])
+        # heavy: what reads and judges the backups, which --help must not wait for
+        from kdna.actions.catalog import Wanted
+        from kdna.actions.forgetting import forget_backups
+
         result = forget_backups(doing.caller, keep, Wanted(**filters), confirm, dry_run)
         servers = dict.fromkeys(backup.server.id for backup in result.forgotten) if then_prune else ()
         pruned = [prune(doing, counts, yes, server=server) for server in servers]

@@ -59,6 +59,7 @@ def command(settings: Settings, /, yes: bool, accept_new_host_key: bool, **chose
 
 def prune(doing: Work, counts: Counts, yes: bool, **chosen: Any) -> PruneResult:
     """Show the plan for one server, ask, and do it."""
+    doing.reach(chosen["server"])
     # heavy: what reads the repository, which --help must not wait for
     from kdna.actions.pruning import PruneOptions, prune_server
 

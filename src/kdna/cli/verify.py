@@ -67,13 +67,14 @@ def command(
     kdna backup verify --read-data=1/7
     kdna backup verify -t documents:first --against ~/Documents
     """
-    # heavy: everything that reads backups, which --help must not wait for
-    from kdna.actions.verifying import VerifyRequest, compare_backup, verify_backups
-
     if against is not None and (reference is None or quick or read_data):
         raise click.UsageError("--against goes with -t, and without --quick and --read-data")
     counts = Counts()
     with work(settings, counts, accept_new_host_key) as doing:
+        doing.reach(server)
+        # heavy: everything that reads backups, which --help must not wait for
+        from kdna.actions.verifying import VerifyRequest, compare_backup, verify_backups
+
         if against is not None and reference is not None:
             found = compare_backup(doing.caller, reference, server, against, counts)
         else:
