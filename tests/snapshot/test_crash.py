@@ -97,10 +97,16 @@ def test_a_failing_server_ends_the_backup_and_is_never_taken_for_an_unreadable_f
     for at in range(1, operations(world) + 1):
         medium = world.base.copy()
         client = world.client(medium, [Fault(at, "before", error)], f"cache-{at}")
-        with pytest.raises(KdnaError) as raised:
+        failed = None
+        try:
             client.save(world.source, "two")
+        except KdnaError as raised:
+            failed = raised
         verb = world.storage.operations[at - 1].verb
-        assert raised.value.exit_code == 1
+        if failed is None:  # what was asked before it was needed is asked once more
+            assert verb == "read"
+            continue
+        assert failed.exit_code == 1
         existing = [name for name in medium.objects if name.startswith(f"{layout.SNAPSHOTS}/")]
         committed = verb == "sync" and world.storage.operations[at - 2].verb == "rename"
         assert len(existing) == (2 if committed else 1)

@@ -15,6 +15,7 @@ from kdna.errors import Missing
 from kdna.repository import condemned, layout, tokens
 from kdna.repository.eraser import Eraser
 from kdna.repository.index import Index
+from kdna.repository.pack import PackTable
 from kdna.repository.session import Session
 from kdna.storage.memory import MemoryStorage
 from kdna.upkeep import prune as prune_module
@@ -123,15 +124,15 @@ def m10_the_commit_looks_and_then_publishes(patch: Patch) -> None:
 
 
 def m14_the_commit_comes_before_the_upload(patch: Patch) -> None:
-    real = Session.flush
+    real = Session._all_arrived
 
-    def flush(self: Session) -> None:
+    def all_arrived(self: Session) -> list[PackTable]:
         if not pruning(self):
             self._promote_token()
             self._promote_token = lambda: None  # type: ignore[method-assign]  # the mutation
-        real(self)
+        return real(self)
 
-    patch.setattr(Session, "flush", flush)
+    patch.setattr(Session, "_all_arrived", all_arrived)
 
 
 def n3_packs_are_not_flushed(patch: Patch) -> None:
