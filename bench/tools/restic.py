@@ -93,7 +93,7 @@ class Rustic(Tool):
 
     def prune(self, place: Place) -> list[Command]:
         """Not in two phases a day apart, as is its default: all others free the space at once."""
-        return [self._rustic("forget", "--keep-last", "1"), self._rustic("prune", "--instant-delete")]
+        return [self._rustic("forget", "--keep-last", "1", "--prune", "--instant-delete")]
 
     def show_all(self, place: Place) -> list[Command]:
         return [self._rustic("snapshots", "--all")]
