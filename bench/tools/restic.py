@@ -51,8 +51,12 @@ class Restic(Tool):
 
 class Rustic(Tool):
     name = "rustic"
-    how = "encrypted, zstd 3; SFTP through opendal, which starts `ssh`; nothing installed on the server"
+    how = (
+        "encrypted, zstd 3; SFTP through opendal, which starts `ssh`; nothing installed on the server; "
+        "gives the folder that it restores into no time of its own, so those of folders are not compared"
+    )
     syncs = "every file locally, nothing over SFTP"
+    loses = ("--omit-dir-times",)
 
     def environment(self, place: Place) -> dict[str, str]:
         """With an `ssh` that reads the benchmark's settings: rustic starts it by that name alone."""
