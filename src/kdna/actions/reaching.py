@@ -14,9 +14,9 @@ from kdna.actions.caller import AskHostKey, Caller
 from kdna.config.file import load
 from kdna.config.records import Server, built_in
 from kdna.errors import HostKeyUnknown, KdnaError
+from kdna.storage import opening
 from kdna.storage.address import Address, parse_address
 from kdna.storage.base import Storage
-from kdna.storage.opening import open_storage
 
 FOLDER = "kdna"  # in the folder of a server
 _SSH_PORT = 22
@@ -34,9 +34,10 @@ def reach(caller: Caller, name: str | None) -> None:
 
     Nothing is asked, and nothing fails here: whoever needs the server gets to know. `let_go` ends what nobody needed.
     """
-    with suppress(KdnaError, OSError):
+    with suppress(KdnaError, OSError, ImportError):
         server = load(caller.home).choose_server(name, built_in(caller.home.repository))
         if server.local_path() is None:
+            opening.load()
             caller.begun[server.id] = Begun(server, _in_background(server))
 
 
@@ -66,7 +67,7 @@ def folder_of(server: Server) -> str:
 
 
 def _open(server: Server, trust: AskHostKey | None) -> Storage:
-    return open_storage(
+    return opening.open_storage(
         _ssh_address(server),
         folder_of(server),
         key_file=os.path.expanduser(server.key_file) if server.key_file else None,

@@ -10,6 +10,16 @@ from kdna.storage.base import Storage
 from kdna.storage.local import LocalStorage
 
 
+def load() -> None:
+    """Load what speaks SSH, now. Raises `ImportError`.
+
+    It takes a quarter of a second, which commands that stay on this machine need not pay. Whoever opens a storage in a
+    thread does this before: two threads that load modules take turns thousands of times, and longer than one.
+    """
+    import kdna.storage.sftp
+    import kdna.storage.ssh  # noqa: F401 - see above
+
+
 def open_storage(
     address: Address,
     repo_path: str,
@@ -29,7 +39,6 @@ def open_storage(
     folder = address.local_path(repo_path)
     if folder is not None:
         return LocalStorage(folder)
-    # asyncssh takes a quarter of a second to import, which commands that stay on this machine need not pay.
     from kdna.storage.sftp import SftpStorage
     from kdna.storage.ssh import SshConnection
 
