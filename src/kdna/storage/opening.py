@@ -16,8 +16,8 @@ def load() -> None:
     It takes a quarter of a second, which commands that stay on this machine need not pay. Whoever opens a storage in a
     thread does this before: two threads that load modules take turns thousands of times, and longer than one.
     """
-    import kdna.storage.sftp
-    import kdna.storage.ssh  # noqa: F401 - see above
+    import kdna.storage.sftp  # heavy, both
+    import kdna.storage.ssh  # noqa: F401 - loading is what is wanted
 
 
 def open_storage(
@@ -39,6 +39,7 @@ def open_storage(
     folder = address.local_path(repo_path)
     if folder is not None:
         return LocalStorage(folder)
+    # heavy, see load
     from kdna.storage.sftp import SftpStorage
     from kdna.storage.ssh import SshConnection
 
