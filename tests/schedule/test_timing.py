@@ -283,6 +283,7 @@ at_night = st.tuples(field(0, 59), field(0, 4)).map(lambda drawn: f"{drawn[0]} {
 @example(("30 2 * * *", ("Europe/Berlin", datetime(2026, 10, 25, 1, 10))))
 @example(("0,30 2-3 * * *", ("Europe/Berlin", datetime(2026, 3, 29, 1, 10))))
 @example(("30 2,3 * * *", ("Europe/Berlin", datetime(2026, 10, 25, 1, 14))))
+@example(("* 0 * * *", ("Australia/Lord_Howe", datetime(2026, 4, 4, 15, 29, 59))))
 def test_the_latest_occasion_and_the_next_leave_none_between(drawn: tuple[str, tuple[str, datetime]]) -> None:
     text, (zone, moment) = drawn
     try:

@@ -155,7 +155,13 @@ def _latest(timing: Timing, now: datetime) -> datetime | None:
 def _after(timing: Timing, moment: datetime, zone: tzinfo) -> datetime | None:
     """The first occasion later than a moment."""
     sought = CronSim(timing.expression, moment.astimezone(zone))
-    return next((one for one in sought if _utc(one) > moment), None)
+    found = next((one for one in sought if _utc(one) > moment), None)
+    while found is not None:  # where the clocks change by half an hour, cronsim can step over some
+        before = next(CronSim(timing.expression, found, reverse=True), None)
+        if before is None or not moment < _utc(before) < _utc(found):
+            break
+        found = before
+    return found
 
 
 def _first(expression: str, after: datetime) -> datetime | None:
