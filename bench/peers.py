@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -48,13 +49,22 @@ def installed(folder: Path) -> dict[str, dict[str, str]]:
 
 
 def _go(package: str, folder: Path, version: str) -> tuple[Path, str]:
-    """`package` is `MODULE FOLDER`. Not `go install`: it wants a list of versions, which not every proxy gives."""
-    module, within = package.split()
+    """`package` is `MODULE FOLDER NEWEST`. Not `go install`: it wants a list of versions, which not every proxy gives.
+
+    A proxy without that list may take an old version for the latest: one older than `NEWEST`, known to exist, is none.
+    """
+    module, within, newest = package.split()
     facts = json.loads(_run("go", "mod", "download", "-json", f"{module}@{version}"))
+    if _numbers(facts["Version"]) < _numbers(newest):
+        raise SkippedError(f"{facts['Version']} is not the newest: there is {newest}")
     program = folder / "go" / module.rsplit("/", 1)[1]
     build = ["go", "build", "-C", facts["Dir"], "-trimpath", "-ldflags=-s -w", "-o", str(program), within]
     _run(*build, CGO_ENABLED="0")
     return program, facts["Version"].lstrip("v")
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)]
 
 
 def _cargo(package: str, folder: Path, version: str) -> tuple[Path, str]:
@@ -82,8 +92,8 @@ def _python(package: str, folder: Path, version: str) -> tuple[Path, str]:
 
 
 PEERS = {
-    "restic": Peer(("latest", "v0.19.1"), _go, "github.com/restic/restic ./cmd/restic"),
-    "kopia": Peer(("latest", "v0.23.1"), _go, "github.com/kopia/kopia ."),
+    "restic": Peer(("latest", "v0.19.1"), _go, "github.com/restic/restic ./cmd/restic v0.19.1"),
+    "kopia": Peer(("latest", "v0.23.1"), _go, "github.com/kopia/kopia . v0.23.1"),
     "rustic": Peer(("latest",), _cargo, "rustic-rs"),
     "borg1": Peer(("~=1.4",), _python, "borg borgbackup"),
     # The newest betas want OpenSSL 3.2, which Debian 12 and others of its age don't have.
