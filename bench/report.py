@@ -10,6 +10,7 @@ from typing import Any
 
 from bench import chart
 from bench.figures import extent, shown
+from bench.goals import goals
 
 Figures = dict[str, float]  # tool: median
 Row = tuple[str, str, str, Callable[[dict[str, Any]], float]]
@@ -115,6 +116,7 @@ def markdown(result: dict[str, Any]) -> str:
         "|---|---|---|---|",
         *(f"| {n} | {t['version']} | {t['how']} | {t['syncs']} |" for n, t in result["tools"].items()),
         "",
+        *goals(found),
         *summary(found),
         *(line for table in found for line in table.markdown(result["data"][table.data])),
     ]

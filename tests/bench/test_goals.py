@@ -1,0 +1,54 @@
+"""Goals beside what was measured."""
+
+from __future__ import annotations
+
+from bench.goals import goals
+from bench.report import Table
+
+TOOLS = {"kdna": {"peer": True}, "quick": {"peer": True}, "plain": {"peer": False}}
+
+
+def table(data: str, target: str, job: str, **seconds: float) -> Table:
+    samples = [
+        {"data": data, "target": target, "job": job, "tool": tool, "seconds": taken, "peak_mb": 50, "cpu": 1}
+        | {"stored": 100, "added": 0}
+        for tool, taken in seconds.items()
+    ]
+    return Table({"tools": TOOLS, "samples": samples}, data, target)
+
+
+def row(tables: list[Table], title: str) -> str:
+    return next(line for line in goals(tables) if line.startswith(f"| {title} |"))
+
+
+def test_a_goal_is_a_share_of_the_best_peer_and_tools_that_are_no_peers_do_not_count():
+    measured = table("source", "local", "restore", kdna=1.0, quick=2.0, plain=0.1)
+    assert row([measured], "restore") == "| restore | 0.60 | 1 of 1 | source, local 0.50 |"
+
+
+def test_what_misses_its_goal_is_bold_and_counted():
+    measured = [
+        table("source", "local", "restore", kdna=1.0, quick=2.0),
+        table("small", "sftp", "restore", kdna=1.4, quick=2.0),
+    ]
+    assert row(measured, "restore") == "| restore | 0.60 | 1 of 2 | source, local 0.50, small, sftp **0.70** |"
+
+
+def test_at_a_distance_every_job_has_one_goal_of_its_own():
+    measured = table("source", "sftp 100 ms", "restore", kdna=1.1, quick=2.0)
+    assert row([measured], "every job at a distance").endswith("| 0 of 1 | source, sftp 100 ms: restore **0.55** |")
+    assert not any(line.startswith("| restore |") for line in goals([measured]))
+
+
+def test_goals_of_other_data_sets_and_jobs_that_were_not_measured_have_no_row():
+    measured = table("source", "local", "unchanged", kdna=1.0, quick=2.0)
+    assert not any("many" in line or "prune" in line for line in goals([measured]))
+
+
+def test_some_goals_are_seconds_and_no_shares():
+    measured = table("history", "local", "help", kdna=0.2, quick=0.1)
+    assert row([measured], "kdna --help") == "| kdna --help | 0.15 s | 0 of 1 | history, local **0.20** |"
+
+
+def test_nothing_measured_makes_no_table():
+    assert goals([]) == []
