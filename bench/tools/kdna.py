@@ -19,7 +19,10 @@ class Kdna(Tool):
 
     def set_up(self, place: Place) -> list[Command]:
         where = ["-ad", HOST if place.remote else "local", "-r", str(place.repository)]
-        return [[*self.program, "server", "add", "-i", "S1", "-a", "bench", *where]]
+        # A repository is made by the first backup into it: of an empty folder, since making one is not measured.
+        first = self._backup("add", "setup", str(place.home / "tmp"), "empty")
+        forgotten = self._backup("delete", "-t", "setup:empty", "--yes")
+        return [[*self.program, "server", "add", "-i", "S1", "-a", "bench", *where], first, forgotten]
 
     def back_up(self, place: Place, tag: str) -> list[Command]:
         return [self._backup("add", "bench", str(place.source), tag)]
