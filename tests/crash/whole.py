@@ -118,7 +118,7 @@ def nothing_is_left(repository: Repository, medium: Medium) -> None:
     reader.refresh()
     blobs = needed(repository, reader)
     for table in reader.index.tables:
-        held = dict.fromkeys(range(table.pack_count), False)
+        held = dict.fromkeys((pack.place for pack in table.packs()), False)
         for blob, pack, _ in table.blobs():
             held[pack] = held[pack] or blob in blobs
         assert all(held.values()), "a pack that no backup needs is still there"

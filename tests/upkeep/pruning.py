@@ -158,11 +158,11 @@ def clean(medium: Medium, cache: Path, expected: dict[str, set[int]]) -> None:
     reader.refresh()
     blobs = needed(repository)
     for table in reader.index.tables:
-        held: dict[int, bool] = dict.fromkeys(range(table.pack_count), False)
+        held: dict[int, bool] = dict.fromkeys((pack.place for pack in table.packs()), False)
         for blob, pack, _ in table.blobs():
             held[pack] = held[pack] or blob in blobs
         assert all(held.values()), "a pack that no backup needs is still there"
-        assert {name for name, _ in table.packs()} <= reader.packs.keys(), "the index names packs that are gone"
+        assert {pack.name for pack in table.packs()} <= reader.packs.keys(), "the index names packs that are gone"
     assert {name for name, _ in reader.index.packs()} == reader.packs.keys(), "a pack is in no index"
     existing = set(repository.snapshots())
     for folder in (layout.CONDEMNED, layout.SESSIONS, layout.FENCED, "tmp"):

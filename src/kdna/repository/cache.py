@@ -40,7 +40,7 @@ class Cache:
             return None
         return data if len(data) == length else None
 
-    def put(self, name: str, parts: Iterable[bytes | memoryview]) -> None:
+    def put(self, name: str, parts: Iterable[bytes | bytearray | memoryview]) -> None:
         """Keep an object; a failure is of no consequence."""
         path = self.path(name)
         temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
@@ -50,7 +50,7 @@ class Cache:
                 with open(temporary, "wb") as file:
                     file.writelines(parts)
                 os.replace(temporary, path)
-            except OSError:
+            except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
 

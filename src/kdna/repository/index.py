@@ -8,23 +8,27 @@ and small tables are merged, so that a search looks into a handful.
 
 from __future__ import annotations
 
-import hashlib
+import os
+import threading
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 import msgspec
 
-from kdna.repository import lookup
 from kdna.repository.cache import Cache
 from kdna.repository.decoding import decode
-from kdna.repository.lookup import Location, Lookup
+from kdna.repository.lookup import Location, Lookup, PackRow, Spoiled
 from kdna.repository.pack import PackTable, check_pack
 from kdna.repository.records import open_record, seal_record
+from kdna.repository.tabulate import build, merge
 from kdna.seal.envelope import Kind, Seal
 
 SEGMENT_BLOBS = 64 * 1024  # a segment is published when it names this many, so that memory stays flat
 _TABLES = 8  # more than this many local tables are merged
+_OPEN = 64  # tables at most while segments are read; each keeps a file open
 LOOKUPS = "lookups"  # folder of local tables in the cache
+
+Fetch = Callable[[Sequence[str]], Iterator[tuple[str, list[PackTable]]]]  # segments by their names
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[PackTable])
@@ -44,77 +48,121 @@ def open_segment(seal: Seal, data: bytes, name: str) -> list[PackTable]:
 
 
 class Index:
-    """All tables together. `load` and `judge` before asking."""
+    """All tables together. `load` and `judge` before asking; may be asked from several threads.
+
+    A table is made of segments, and speaks for those of them that are listed, at any time: see lookup.py. So what all
+    tables say together is what a client says that reads every listed segment now, however long ago they were read here.
+    A segment is immutable and its name is never used again, so what was read is what would be read.
+
+    What the disk has altered is read from the server again, as soon as it is met. That comes later than the look at the
+    listing, and tells the same for the same reason: packs are judged by that look.
+    """
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
-        self._tables: list[Lookup] = []
+        self._fetch: Fetch = lambda _: iter(())
+        self._tables: list[Lookup] = []  # the largest first, where most of what is stored is found
         self._listed: Mapping[bytes, int] = {}
         self._condemned: Container[bytes] = frozenset()
         self._own: set[bytes] = set()  # packs that this client knows of from another source than the listing
         self._unreadable: set[bytes] = set()  # blobs of which no copy could be read
+        self._changing = threading.RLock()
 
-    def load(
-        self, listed: Iterable[str], fetch: Callable[[Sequence[str]], Iterator[tuple[str, list[PackTable]]]]
-    ) -> None:
+    def load(self, listed: Iterable[str], fetch: Fetch) -> None:
         """Hold exactly the listed segments: from local tables where possible, through `fetch` where not."""
+        self._fetch = fetch
         wanted = set(listed)
-        tables: list[Lookup] = []
-        covered: set[str] = set()
+        tables = self._kept(wanted)
+        missing = wanted.difference(*(table.sources for table in tables))
+        for table in self._tables_of(fetch(sorted(missing))):
+            tables.append(table)
+            if len(tables) >= _OPEN:
+                tables = self._merged(tables)
+        self._tables = self._merged(tables)
+
+    def _kept(self, wanted: set[str]) -> list[Lookup]:
+        """The local tables, each for those of the wanted segments that no larger one speaks for.
+
+        One that speaks for none is dropped: its segments were replaced, or a merge that was interrupted left it behind.
+        """
+        found: list[Lookup] = []
         for path in self._cache.paths(LOOKUPS):
             try:
-                table = Lookup.open(path)
+                found.append(Lookup.open(path))
             except (OSError, ValueError):
                 self._cache.drop(f"{LOOKUPS}/{path.name}")
-                continue
-            if table.sources and table.sources <= wanted and not table.sources & covered:
-                covered |= table.sources
-                tables.append(table)
-            else:  # a prune replaced one of its segments, or a merge that was interrupted left its inputs behind
-                self._cache.drop(f"{LOOKUPS}/{path.name}")
-        tables += self._tables_of(fetch(sorted(wanted - covered)))
-        self._tables = self._merged(tables)
+        found.sort(key=lambda table: table.rows, reverse=True)
+        left = set(wanted)
+        for table in found:
+            table.keep(left)
+            left -= table.sources
+            if not table.sources:
+                self._drop(table)
+        return [table for table in found if table.sources]
 
     def _tables_of(self, segments: Iterable[tuple[str, list[PackTable]]]) -> Iterator[Lookup]:
         """Tables of segments from the server: of many small ones a single table, for each keeps a file open."""
-        names: list[str] = []
-        packs: list[PackTable] = []
+        gathered: list[tuple[str, list[PackTable]]] = []
         blobs = 0
-        for name, content in segments:
-            names.append(name)
-            packs += content
-            blobs += sum(pack.blob_count for pack in content)
+        for name, packs in segments:
+            gathered.append((name, packs))
+            blobs += sum(pack.blob_count for pack in packs)
             if blobs >= SEGMENT_BLOBS:
-                yield self._keep(lookup.build(packs, names))
-                names, packs, blobs = [], [], 0
-        if names:
-            yield self._keep(lookup.build(packs, names))
+                yield self._built(gathered)
+                gathered, blobs = [], 0
+        if gathered:
+            yield self._built(gathered)
 
-    def _keep(self, data: bytes) -> Lookup:
-        """Write a table to the cache and map it from there; from memory where there is no cache."""
-        table = Lookup(data)
-        name = _name(table)
-        self._cache.put(name, [data])
+    def _built(self, segments: Sequence[tuple[str, Sequence[PackTable]]]) -> Lookup:
+        """A table of segments, in the cache; in memory where there is none."""
+        data = b"".join(build(segments))
+        return self._put([data]) or Lookup(data)
+
+    def _put(self, parts: Iterable[bytes | bytearray]) -> Lookup | None:
+        """Write a table to the cache and map it from there; None where that can't be.
+
+        Names are random: what is mapped by anybody is never written over.
+        """
+        name = f"{LOOKUPS}/{os.urandom(12).hex()}"
+        self._cache.put(name, parts)
         try:
             return Lookup.open(self._cache.path(name))
         except (OSError, ValueError):
-            return table
+            return None
+
+    def _drop(self, table: Lookup) -> None:
+        if table.path:
+            self._cache.drop(f"{LOOKUPS}/{table.path.name}")
 
     def _merged(self, tables: list[Lookup]) -> list[Lookup]:
-        """Few tables; the largest stays by itself while it outweighs the rest, so that merging stays cheap."""
-        if len(tables) <= _TABLES:
-            return tables
-        *small, largest = sorted((table for table in tables if table.sources), key=lambda table: table.rows)
-        kept = [table for table in tables if not table.sources]
-        victims = small
-        if largest.rows > 2 * sum(table.rows for table in small):
-            kept.append(largest)
-        else:
-            victims = [*small, largest]
-        merged = self._keep(lookup.merge(victims))
-        for table in victims:
-            self._cache.drop(_name(table))
-        return [merged, *kept]
+        """Few tables, the largest first. What is put together is dropped when its successor is there."""
+        victims = _to_merge(tables)
+        while victims:
+            try:
+                merged = self._put(merge(victims)) or Lookup(b"".join(merge(victims)))
+            except Spoiled as spoiled:
+                tables = [*(table for table in tables if table is not spoiled.table), *self._again(spoiled.table)]
+                victims = _to_merge(tables)
+                continue
+            for table in victims:
+                self._drop(table)
+            tables = [*(table for table in tables if table not in victims), merged]
+            break
+        return sorted(tables, key=lambda table: table.rows, reverse=True)
+
+    def _again(self, table: Lookup) -> Iterator[Lookup]:
+        """What takes the place of a table that the disk has altered."""
+        self._drop(table)
+        for made in self._tables_of(self._fetch(sorted(table.sources))):
+            made.judge(self._usable)
+            yield made
+
+    def _heal(self, spoiled: Spoiled) -> None:
+        """Exchange a table that the disk has altered, unless somebody else has. Raises `StorageError`."""
+        with self._changing:
+            if spoiled.table in self._tables:
+                rest = [table for table in self._tables if table is not spoiled.table]
+                self._tables = [*rest, *self._again(spoiled.table)]
 
     def judge(self, listed: Mapping[bytes, int], condemned: Container[bytes]) -> None:
         """Rely only on packs that are in the listing with the right size, and not condemned."""
@@ -134,34 +182,51 @@ class Index:
         self._own.update(pack.name for pack in packs)
         if self._unreadable:
             self._unreadable.difference_update(blob for pack in packs for blob in pack.blobs())
-        table = self._keep(lookup.build(packs, [segment])) if segment else Lookup(lookup.build(packs, ()))
-        tables = self._merged([*self._tables, table])
-        for table in tables:
-            table.judge(self._usable)
-        self._tables = tables
+        table = self._built([(segment, packs)]) if segment else Lookup(b"".join(build([("", packs)])))
+        with self._changing:
+            tables = self._merged([*self._tables, table])
+            for table in tables:
+                table.judge(self._usable)
+            self._tables = tables
 
     @property
     def tables(self) -> Sequence[Lookup]:
-        """The tables as they are now; each stays as it is, whatever becomes of the index."""
-        return tuple(self._tables)
+        """The tables as they are now, every row compared; each stays as it is, whatever becomes of the index."""
+        while True:
+            tables = tuple(self._tables)
+            try:
+                for table in tables:
+                    table.check()
+            except Spoiled as spoiled:
+                self._heal(spoiled)
+            else:
+                return tables
 
     @property
     def own(self) -> AbstractSet[bytes]:
         """The packs that were added since the last look at the server; it grows with them."""
         return self._own
 
-    def packs(self) -> Iterator[tuple[bytes, int]]:
-        """Name and size of every pack that the index names, usable or not."""
+    def named(self) -> Iterator[PackRow]:
+        """Every pack that the index names, usable or not, and by which segment."""
         for table in self._tables:
             yield from table.packs()
+
+    def packs(self) -> Iterator[tuple[bytes, int]]:
+        """Name and size of every pack that the index names, usable or not."""
+        return ((pack.name, pack.size) for pack in self.named())
 
     def has(self, blob: bytes) -> bool:
         """Whether the blob can be relied upon: a pack that counts holds it, and nobody has failed to read it."""
         if blob in self._unreadable:
             return False
-        for table in self._tables:  # noqa: SIM110  # any() makes a generator, and this runs for every file
-            if table.has(blob):
-                return True
+        try:
+            for table in self._tables:  # any() makes a generator, and this runs for every file
+                if table.has(blob):
+                    return True
+        except Spoiled as spoiled:
+            self._heal(spoiled)
+            return self.has(blob)
         return False
 
     def where(self, blob: bytes) -> Iterator[Location]:
@@ -169,16 +234,34 @@ class Index:
 
         One that is condemned, or has another length than it should, may still give back what is looked for.
         """
-        for table in self._tables:
-            yield from table.where(blob)
-        for table in self._tables:
-            yield from (place for place in table.others(blob) if place.pack in self._listed)
+        yield from self._places(blob, Lookup.where)
+        yield from (place for place in self._places(blob, Lookup.others) if place.pack in self._listed)
+
+    def _places(self, blob: bytes, where: Callable[[Lookup, bytes], Iterator[Location]]) -> list[Location]:
+        while True:
+            try:
+                return [place for table in self._tables for place in where(table, blob)]
+            except Spoiled as spoiled:
+                self._heal(spoiled)
 
     def distrust(self, blob: bytes) -> None:
         """No copy of a blob could be read: store it again when it comes by."""
         self._unreadable.add(blob)
 
 
-def _name(table: Lookup) -> str:
-    """Where a table lies in the cache."""
-    return f"{LOOKUPS}/{hashlib.sha256('|'.join(sorted(table.sources)).encode()).hexdigest()[:24]}"
+def _to_merge(tables: Sequence[Lookup]) -> list[Lookup]:
+    """Tables that become one: those of which most is gone; and if there are many, the smallest.
+
+    Of these at least two, and then each that is no more than twice all before it. So a blob moves only into a table
+    that is half as large again as the one it comes from, and that a few dozen times at most.
+    """
+    size = {table: table.rows * table.share() for table in tables if table.sources}
+    victims = [table for table, rows in size.items() if 2 * rows < table.rows]
+    if len(size) > _TABLES:
+        total = 0.0
+        for number, table in enumerate(sorted(size, key=lambda table: size[table])):
+            if number >= 2 and size[table] > 2 * total:
+                break
+            total += size[table]
+            victims.append(table)
+    return list(dict.fromkeys(victims))

@@ -4,38 +4,54 @@ keep.
 Rows are sorted by blob id. Ids are keyed hashes and so evenly spread, which makes the leading bits of an id an index
 into the rows (the fan-out, as in git's pack index): a search looks at about sixteen rows, however many there are.
 
-    magic      8 bytes   KDNALUT2
-    counts     5 × u32   packs, frames, rows, bits of the fan-out, bytes of the sources
-    packs      48 bytes  name 32, size u64, offset of its first frame u32, tree u32
-    frames     20 bytes  pack u32, number u32, offset from the first frame u32, sealed u32, raw | method << 28 u32
-    fan-out    u32       2**bits + 1 of them: first row of each value of the leading bits
+    magic      8 bytes   KDNALUT3, or KDNALUT> where the first byte of a number is the largest
     rows       44 bytes  id 32, frame u32, start in the raw frame u32, length u32
+    fan-out    u32       2**bits + 1 of them: first row of each value of the leading bits
+    checks     u32       CRC-32 of each block: eight values of the leading bits, their fan-out and their rows
+    packs      52 bytes  name 32, size u64, offset of its first frame u32, tree u32, source u32
+    frames     20 bytes  pack u32, number u32, offset from the first frame u32, sealed u32, raw | method << 28 u32
     sources              names of the index segments it was made from, separated by newlines
-    CRC-32     u32       of all before, so that a disk that errs can't make a blob seem stored that is not
+    counts     5 × u32   rows, bits of the fan-out, packs, frames, bytes of the sources
+    CRC-32     u32       of all from the packs on
+
+A disk that errs must not make a blob seem stored that is not. What is said of packs is read and compared when a table
+is opened. Blobs are a hundred times more, so their rows are compared block by block, when something is looked for there
+for the first time: a look costs what it looks at.
+
+A table outlives its segments. Each pack remembers by which segment it was named, and counts only as long as that one is
+listed (`keep`). So a table always says what its remaining segments say, and nothing else; and when a prune has written
+one segment anew, only that is read.
 """
 
 from __future__ import annotations
 
 import mmap
 import struct
+import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Container, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from kdna.repository.pack import ID, PackTable
 
-_MAGIC = b"KDNALUT2"
-_COUNTS = struct.Struct("<5I")
-_PACK = struct.Struct("<32sQII")
-_FRAME = struct.Struct("<5I")
-_PLACE = struct.Struct("<3I")
-_PAIR = struct.Struct("<2I")
-_U32 = struct.Struct("<I")
-_ROW = ID + _PLACE.size
-_RAW_BITS = 28
-_MOST_BITS = 24  # of the fan-out
-_CRC = 4  # bytes
+MAGIC = b"KDNALUT3" if sys.byteorder == "little" else b"KDNALUT>"
+PACK = struct.Struct("=32sQIII")
+FRAME = struct.Struct("=5I")
+PLACE = struct.Struct("=3I")
+COUNTS = struct.Struct("=5I")
+CRC = struct.Struct("=I")
+ROW = ID + PLACE.size
+RAW_BITS = 28
+MOST_BITS = 24  # of the fan-out
+BLOCK_BITS = 3  # a block is 2**3 values of the leading bits: some 4 KiB of rows
+_AT_ONCE = 16 * 1024  # rows
+_BLOCKS_AT_ONCE = 1024
+_HEAD = struct.Struct(">I")
+_split = struct.Struct(f"={ID}s3I").iter_unpack
+_split_ids = struct.Struct(f"{ID}s{PLACE.size}x").iter_unpack
 
 
 class Location(NamedTuple):
@@ -53,126 +69,248 @@ class Location(NamedTuple):
     length: int
 
 
-class Lookup:
-    """One table. Raises ValueError when the bytes are not one."""
+class PackRow(NamedTuple):
+    """A pack that a table speaks of."""
 
-    def __init__(self, data: bytes | mmap.mmap) -> None:
-        if data[:8] != _MAGIC or len(data) < 8 + _COUNTS.size:
+    place: int  # among all packs of the table
+    name: bytes
+    size: int
+    tree: bool
+    source: str  # the segment that names it; empty for one that none does
+
+
+class Spoiled(ValueError):
+    """Part of a table is not what was written."""
+
+    def __init__(self, table: Lookup) -> None:
+        super().__init__("a lookup table that is not what was written")
+        self.table = table
+
+
+class Lookup:
+    """One table. Raises ValueError when the bytes are not one, and `Spoiled` from whatever looks at rows."""
+
+    def __init__(self, data: bytes | mmap.mmap, path: Path | None = None) -> None:
+        tail = len(data) - COUNTS.size - CRC.size
+        if tail < len(MAGIC) or data[: len(MAGIC)] != MAGIC:
             raise ValueError("not a lookup table")
-        self._data = data
-        self.pack_count, self._frame_count, self.rows, self._bits, sources = _COUNTS.unpack_from(data, 8)
-        if self._bits > _MOST_BITS:
+        counts: tuple[int, ...] = COUNTS.unpack_from(data, tail)
+        self.rows, self.bits, self.pack_count, self.frame_count, names = counts
+        if self.bits > MOST_BITS:
             raise ValueError("a lookup table with an impossible fan-out")
-        self._packs = 8 + _COUNTS.size
-        self._frames = self._packs + self.pack_count * _PACK.size
-        self._fan = self._frames + self._frame_count * _FRAME.size
-        self._first = self._fan + 4 * ((1 << self._bits) + 1)
-        end = self._first + self.rows * _ROW
-        if len(data) != end + sources + _CRC:
+        self.path = path
+        self._data = data
+        self._shift = 32 - self.bits
+        self._sound = bytearray(block_count(self.bits))  # blocks that were compared
+        view = memoryview(data)
+        fan = len(MAGIC) + self.rows * ROW
+        checks = fan + 4 * ((1 << self.bits) + 1)
+        packs = checks + 4 * len(self._sound)
+        frames = packs + self.pack_count * PACK.size
+        sources = frames + self.frame_count * FRAME.size
+        if sources + names != tail:
             raise ValueError("a lookup table of the wrong length")
-        self.sources = frozenset(name.decode() for name in data[end : end + sources].split(b"\n") if name)
+        if zlib.crc32(view[packs : -CRC.size]) != CRC.unpack_from(data, len(data) - CRC.size)[0]:
+            raise ValueError("a lookup table that is not what was written")
+        self._rows = view[len(MAGIC) : fan]
+        self._words = self._rows.cast("I")
+        self._fan = view[fan:checks].cast("I")
+        self._checks = view[checks:packs].cast("I")
+        self.packs_section = view[packs:frames]
+        self.frames_section = view[frames:sources]
+        self.source_of = self.packs_section.cast("I")[PACK.size // 4 - 1 :: PACK.size // 4]  # for each pack
+        self.pack_of = self.frames_section.cast("I")[:: FRAME.size // 4]  # for each frame
+        self.names = [name.decode() for name in bytes(view[sources:tail]).split(b"\n")]
+        self.active = [True] * len(self.names)
         self._usable = bytearray(self.pack_count)
 
     @classmethod
     def open(cls, path: Path) -> Lookup:
-        """Map a table from a file, read once to compare its checksum. Raises OSError, ValueError."""
+        """Map a table from a file. Raises OSError, ValueError."""
         with open(path, "rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        with memoryview(data) as view:
-            if zlib.crc32(view[:-_CRC]) != int.from_bytes(view[-_CRC:], "little"):
-                raise ValueError("a lookup table that is not what was written")
-        return cls(data)
+        return cls(data, path)
 
-    def packs(self) -> Iterator[tuple[bytes, int]]:
-        """Name and size of every pack the table speaks of."""
-        for name, size, _ in self.pack_kinds():
-            yield name, size
+    # what it speaks of
 
-    def pack_kinds(self) -> Iterator[tuple[bytes, int, bool]]:
-        """The same, and whether it holds trees."""
-        for place in range(self.pack_count):
-            name, size, _, tree = _PACK.unpack_from(self._data, self._packs + place * _PACK.size)
-            yield name, size, bool(tree)
+    def keep(self, listed: Container[str]) -> None:
+        """Say only what those segments say that are listed; and what none says, in a table that is of no segment."""
+        self.active = [not name or name in listed for name in self.names]
 
-    def blobs(self) -> Iterator[tuple[bytes, int, int]]:
-        """(id, place of its pack among `packs()`, length) of every row, sorted by id."""
-        for at in range(self._first, self._first + self.rows * _ROW, _ROW):
-            frame, _, length = _PLACE.unpack_from(self._data, at + ID)
-            yield self._data[at : at + ID], self._pack_of(frame), length
+    @property
+    def sources(self) -> frozenset[str]:
+        """The segments that it speaks for."""
+        return frozenset(name for name, active in zip(self.names, self.active, strict=True) if active and name)
 
-    def rows_of(self, blob: bytes) -> list[tuple[int, int]]:
-        """(number of the row, place of its pack) of every copy of a blob, usable or not."""
-        return [(row, self._pack_of(frame)) for row, frame, _, _ in self._places(blob)]
+    def share(self) -> float:
+        """How many of its packs count, of one."""
+        if all(self.active):
+            return 1.0
+        return len(list(self.packs())) / max(self.pack_count, 1)
+
+    def packs(self) -> Iterator[PackRow]:
+        """Every pack the table speaks of."""
+        for place, (name, size, _, tree, source) in enumerate(PACK.iter_unpack(self.packs_section)):
+            if self.active[source]:
+                yield PackRow(place, name, size, bool(tree), self.names[source])
 
     def judge(self, usable: Callable[[bytes, int], bool]) -> None:
         """Decide once for each pack, by name and size, whether its blobs count."""
-        for place, (name, size) in enumerate(self.packs()):
-            self._usable[place] = usable(name, size)
+        self._usable = bytearray(
+            self.active[source] and usable(name, size)
+            for name, size, _, _, source in PACK.iter_unpack(self.packs_section)
+        )
+
+    # blobs
 
     def has(self, blob: bytes) -> bool:
         """Whether a usable pack holds the blob. Asked for every file, so the first copy is looked at without ado."""
-        data = self._data
-        slot = int.from_bytes(blob[:4], "big") >> (32 - self._bits)
-        from_row, to_row = _PAIR.unpack_from(data, self._fan + slot * 4)
-        low = self._first + from_row * _ROW
-        at = data.find(blob, low, self._first + to_row * _ROW)
+        slot = _HEAD.unpack_from(blob)[0] >> self._shift
+        if not self._sound[slot >> BLOCK_BITS]:
+            self._check(slot >> BLOCK_BITS)
+        at = self._data.find(blob, self._fan[slot] * ROW + 8, self._fan[slot + 1] * ROW + 8)
         if at < 0:
             return False
-        if (at - low) % _ROW == 0:
-            frame = _U32.unpack_from(data, at + ID)[0]
-            if self._usable[_U32.unpack_from(data, self._frames + frame * _FRAME.size)[0]]:
-                return True
-        return any(self._usable[self._pack_of(place[1])] for place in self._places(blob))
+        row, inside = divmod(at - 8, ROW)
+        if not inside and self._usable[self.pack_of[self._words[row * 11 + 8]]]:
+            return True
+        return any(self._usable[pack] for _, pack, _ in self.rows_of(blob))
+
+    def rows_of(self, blob: bytes) -> list[tuple[int, int, int]]:
+        """(number of the row, place of its pack, length) of every copy of a blob, usable or not."""
+        return [(row, self.pack_of[frame], length) for row, frame, _, length in self._places(blob)]
 
     def where(self, blob: bytes) -> Iterator[Location]:
         """Every usable copy of a blob."""
         return self._copies(blob, usable=True)
 
     def others(self, blob: bytes) -> Iterator[Location]:
-        """Every copy in packs that do not count."""
+        """Every copy in packs that do not count, of those that the table speaks of."""
         return self._copies(blob, usable=False)
 
     def _copies(self, blob: bytes, usable: bool) -> Iterator[Location]:
         for _, frame, start, length in self._places(blob):
-            pack = self._pack_of(frame)
-            if bool(self._usable[pack]) is usable:
-                yield self._location(pack, frame, start, length)
+            if bool(self._usable[self.pack_of[frame]]) is usable:
+                found = self._location(frame, start, length)
+                if found is not None:
+                    yield found
 
     def _places(self, blob: bytes) -> list[tuple[int, int, int, int]]:
         """(number of the row, frame, start, length) of every copy of a blob."""
-        data, first = self._data, self._first
-        slot = int.from_bytes(blob[:4], "big") >> (32 - self._bits)
-        from_row, to_row = _PAIR.unpack_from(data, self._fan + slot * 4)
-        low, high = first + from_row * _ROW, first + to_row * _ROW
-        found = []
-        at = data.find(blob, low, high)
+        data, found = self._data, []
+        slot = _HEAD.unpack_from(blob)[0] >> self._shift
+        if not self._sound[slot >> BLOCK_BITS]:
+            self._check(slot >> BLOCK_BITS)
+        high = self._fan[slot + 1] * ROW + 8
+        at = data.find(blob, self._fan[slot] * ROW + 8, high)
         while at >= 0:
-            if (at - low) % _ROW == 0:
-                found.append(((at - first) // _ROW, *_PLACE.unpack_from(data, at + ID)))
-            at = data.find(blob, at + 1, high)
+            row, inside = divmod(at - 8, ROW)
+            if not inside:
+                found.append((row, *PLACE.unpack_from(data, at + ID)))
+                at += ROW
+                if data[at : at + ID] != blob or at >= high:  # copies lie side by side
+                    break
+            else:
+                at = data.find(blob, at + 1, high)
         return found
 
-    def _pack_of(self, frame: int) -> int:
-        pack: int = _PAIR.unpack_from(self._data, self._frames + frame * _FRAME.size)[0]
-        return pack
-
-    def _location(self, pack: int, frame: int, start: int, length: int) -> Location:
-        name, _, first, tree = _PACK.unpack_from(self._data, self._packs + pack * _PACK.size)
-        _, number, offset, sealed, packed = _FRAME.unpack_from(self._data, self._frames + frame * _FRAME.size)
-        last = frame + 1 == self._frame_count or self._pack_of(frame + 1) != pack
-        raw, method = packed & ((1 << _RAW_BITS) - 1), packed >> _RAW_BITS
+    def _location(self, frame: int, start: int, length: int) -> Location | None:
+        """Where a row leads; None when its segment is gone."""
+        pack, number, offset, sealed, packed = FRAME.unpack_from(self.frames_section, frame * FRAME.size)
+        name, _, first, tree, source = PACK.unpack_from(self.packs_section, pack * PACK.size)
+        if not self.active[source]:
+            return None
+        last = frame + 1 == self.frame_count or self.pack_of[frame + 1] != pack
+        raw, method = packed & (1 << RAW_BITS) - 1, packed >> RAW_BITS
         return Location(name, bool(tree), number, last, first + offset, sealed, raw, method, start, length)
 
-    def _slot_rows(self, slot: int, slots: int, frame_base: int) -> list[bytes]:
-        """The rows of one of `slots` equal parts of all ids, with frame numbers moved up by `frame_base`."""
-        step = (1 << self._bits) // slots
-        low = _PAIR.unpack_from(self._data, self._fan + slot * step * 4)[0]
-        high = _PAIR.unpack_from(self._data, self._fan + (slot + 1) * step * 4)[0]
-        rows = []
-        for at in range(self._first + low * _ROW, self._first + high * _ROW, _ROW):
-            frame, start, length = _PLACE.unpack_from(self._data, at + ID)
-            rows.append(self._data[at : at + ID] + _PLACE.pack(frame + frame_base, start, length))
-        return rows
+    # all of it
+
+    def blobs(self) -> Iterator[tuple[bytes, int, int]]:
+        """(id, place of its pack, length) of every row, sorted by id, but for those whose segment is gone."""
+        there = {pack.place for pack in self.packs()}
+        for low, high in ranges(self.rows):
+            for ident, frame, _, length in _split(self.between(low, high)):
+                if (pack := self.pack_of[frame]) in there:
+                    yield ident, pack, length
+
+    def raw_bytes(self) -> Iterator[tuple[int, int]]:
+        """(place of a pack, bytes in it before compression) of every frame."""
+        for pack, _, _, _, packed in FRAME.iter_unpack(self.frames_section):
+            yield pack, packed & (1 << RAW_BITS) - 1
+
+    def check(self) -> None:
+        """Compare all that was not compared yet."""
+        block = self._sound.find(0)
+        while block >= 0:
+            self._check(block)
+            if block % _BLOCKS_AT_ONCE == 0:
+                self.let_go()
+            block = self._sound.find(0, block)
+
+    def let_go(self) -> None:
+        """Give back the memory of what was read, before more is read than is wanted again; it stays mapped."""
+        if sys.platform != "win32" and isinstance(self._data, mmap.mmap):
+            self._data.madvise(mmap.MADV_DONTNEED)
+
+    def between(self, low: int, high: int) -> memoryview:
+        """The rows of ids whose first four bytes, as a number, are from `low` on and below `high`."""
+        for block in range(low >> self._shift + BLOCK_BITS, (high - 1 >> self._shift + BLOCK_BITS) + 1):
+            if not self._sound[block]:
+                self._check(block)
+        return self._rows[self._row_from(low) * ROW : self._row_from(high) * ROW]
+
+    def ids(self, low: int, high: int) -> Iterator[bytes]:
+        """The ids of those rows."""
+        return chain.from_iterable(_split_ids(self.between(low, high)))
+
+    def _row_from(self, head: int) -> int:
+        """The first row whose id does not begin with a smaller number."""
+        slot = head >> self._shift
+        if slot >> self.bits:
+            return self.rows
+        first: int = self._fan[slot]
+        return first + int(bisect_left(range(first, self._fan[slot + 1]), head, key=self._head))
+
+    def _head(self, row: int) -> int:
+        head: int = _HEAD.unpack_from(self._rows, row * ROW)[0]
+        return head
+
+    def _check(self, block: int) -> None:
+        """Compare the checksum of a block."""
+        low = block << BLOCK_BITS
+        fan = self._fan[low : low + (1 << BLOCK_BITS) + 1]
+        if not fan[0] <= fan[-1] <= self.rows:
+            raise Spoiled(self)
+        if checksum(fan, self._rows[fan[0] * ROW : fan[-1] * ROW]) != self._checks[block]:
+            raise Spoiled(self)
+        self._sound[block] = 1
+
+
+def fan_bits(rows: int) -> int:
+    """Of the fan-out of a table of so many rows."""
+    return min(MOST_BITS, (rows // 16).bit_length())
+
+
+def range_bits(rows: int) -> int:
+    """Leading bits of ids that so many rows are divided by, to be gone through some thousands at a time."""
+    return min(max(0, fan_bits(rows) - BLOCK_BITS), (rows // _AT_ONCE).bit_length())
+
+
+def ranges(rows: int) -> Iterator[tuple[int, int]]:
+    """The same as bounds of the first four bytes."""
+    step = 1 << 32 - range_bits(rows)
+    return ((low, low + step) for low in range(0, 1 << 32, step))
+
+
+def block_count(bits: int) -> int:
+    """How many blocks a fan-out of so many bits has."""
+    return 1 << max(0, bits - BLOCK_BITS)
+
+
+def checksum(fan: memoryview, rows: memoryview) -> int:
+    """What is kept of a block."""
+    return zlib.crc32(rows, zlib.crc32(fan))
 
 
 def locations(pack: PackTable) -> Iterator[tuple[bytes, Location]]:
@@ -184,62 +322,3 @@ def locations(pack: PackTable) -> Iterator[tuple[bytes, Location]]:
             sealed = (offset, frame.sealed, frame.raw, frame.method)
             yield blob, Location(pack.name, pack.tree, number, last, *sealed, start, length)
         offset += frame.sealed
-
-
-def build(packs: Iterable[PackTable], sources: Iterable[str]) -> bytes:
-    """A table of what these packs hold."""
-    pack_rows, frame_rows, rows = bytearray(), bytearray(), []
-    frame_count = 0
-    for place, pack in enumerate(packs):
-        pack_rows += _PACK.pack(pack.name, pack.size, pack.first, pack.tree)
-        offset = 0
-        for number, frame in enumerate(pack.frames, 1):
-            packed = frame.raw | frame.method << _RAW_BITS
-            frame_rows += _FRAME.pack(place, number, offset, frame.sealed, packed)
-            offset += frame.sealed
-            rows += [blob + _PLACE.pack(frame_count, start, length) for blob, start, length in frame.blobs()]
-            frame_count += 1
-    rows.sort()
-    return _assemble(bytes(pack_rows), bytes(frame_rows), [rows], len(rows), sources)
-
-
-def merge(tables: Sequence[Lookup]) -> bytes:
-    """One table that says what all of them say. Works part by part, so memory holds little more than the result."""
-    slots = min(1 << table._bits for table in tables)
-    pack_rows, frame_rows = bytearray(), bytearray()
-    bases = []
-    for table in tables:
-        pack_base = len(pack_rows) // _PACK.size
-        bases.append(len(frame_rows) // _FRAME.size)
-        pack_rows += table._data[table._packs : table._frames]
-        for at in range(table._frames, table._fan, _FRAME.size):
-            pack, *rest = _FRAME.unpack_from(table._data, at)
-            frame_rows += _FRAME.pack(pack + pack_base, *rest)
-    parts = (
-        sorted(row for table, base in zip(tables, bases, strict=True) for row in table._slot_rows(slot, slots, base))
-        for slot in range(slots)
-    )
-    sources = frozenset[str]().union(*(table.sources for table in tables))
-    return _assemble(bytes(pack_rows), bytes(frame_rows), parts, sum(table.rows for table in tables), sources)
-
-
-def _assemble(packs: bytes, frames: bytes, parts: Iterable[list[bytes]], count: int, sources: Iterable[str]) -> bytes:
-    """Put the sections together; `parts` are runs of sorted rows, themselves in order."""
-    bits = min(_MOST_BITS, max(0, (count // 16).bit_length()))
-    starts = [0] * ((1 << bits) + 1)
-    body = bytearray()
-    shift = 32 - bits
-    for rows in parts:
-        for row in rows:
-            starts[(int.from_bytes(row[:4], "big") >> shift) + 1] += 1
-        body += b"".join(rows)
-    for slot in range(1, len(starts)):
-        starts[slot] += starts[slot - 1]
-    names = "\n".join(sorted(sources)).encode()
-    counts = _COUNTS.pack(len(packs) // _PACK.size, len(frames) // _FRAME.size, count, bits, len(names))
-    fan_out = struct.pack(f"<{len(starts)}I", *starts)
-    sections: tuple[bytes | bytearray, ...] = (_MAGIC, counts, packs, frames, fan_out, body, names)
-    crc = 0
-    for section in sections:
-        crc = zlib.crc32(section, crc)
-    return b"".join((*sections, crc.to_bytes(_CRC, "little")))

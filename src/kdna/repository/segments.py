@@ -43,7 +43,7 @@ def rewrite_index(reader: Reader, gone: Collection[bytes]) -> tuple[int, int]:
     for name, content in _segments(reader, affected):
         kept = [pack for pack in content if pack.name not in gone and pack.name not in seen]
         if len(kept) == len(content) and name not in small_ones:
-            continue  # it was read because others in the same local table name what is gone
+            continue
         old.append(name)
         for pack in kept:
             seen.add(pack.name)
@@ -63,10 +63,7 @@ def rewrite_index(reader: Reader, gone: Collection[bytes]) -> tuple[int, int]:
 def to_rewrite(reader: Reader, listed: Collection[Entry], gone: Collection[bytes]) -> list[str]:
     """The segments that have to be looked into: those that may name what is gone, and small ones if they are many."""
     there = {entry.name for entry in listed}
-    found: set[str] = set()
-    for table in reader.index.tables:
-        if any(name in gone for name, _ in table.packs()):
-            found |= table.sources & there
+    found = {pack.source for pack in reader.index.named() if pack.name in gone} & there
     small = {entry.name for entry in listed if entry.size < SMALL}
     return sorted(found | small if len(small) >= MANY else found)
 

@@ -6,9 +6,12 @@ stays right while the index goes on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 
 from kdna.repository.lookup import Lookup
+
+_NONE, _SOME, _FRESH = 0, 1, 2  # what of a pack is marked; fresh: some of it since that was asked last
 
 
 class Marks:
@@ -17,63 +20,79 @@ class Marks:
     def __init__(self, tables: Sequence[Lookup], listed: Mapping[bytes, int]) -> None:
         self.tables = tables
         self.listed = listed
-        self._there = [
-            bytearray(listed.get(name) == size for name, size in table.packs()) for table in tables
-        ]  # for each pack of each table
-        self._bits = [bytearray((table.rows + 7) // 8) for table in tables]
-        self._fresh: set[tuple[int, int]] = set()
+        self._rows = [_Rows(table, listed) for table in tables]
 
     def add(self, blob: bytes) -> bool | None:
         """Mark a blob; whether it was not marked before, or None when no pack of the listing holds it."""
         result: bool | None = None
-        for number, (table, there, bits) in enumerate(zip(self.tables, self._there, self._bits, strict=True)):
-            for row, pack in table.rows_of(blob):
-                if there[pack]:
+        for rows in self._rows:
+            for row, pack, length in rows.table.rows_of(blob):
+                if rows.there[pack]:
                     bit = 1 << (row & 7)
-                    if not bits[row >> 3] & bit:
+                    if not rows.bits[row >> 3] & bit:
+                        rows.bits[row >> 3] |= bit
+                        rows.state[pack] = _FRESH
+                        rows.live[pack] += length
                         result = True
-                        bits[row >> 3] |= bit
-                        self._fresh.add((number, pack))
                     elif result is None:
                         result = False
         return result
 
     def fresh(self) -> set[bytes]:
         """The packs with blobs that were marked since this was asked last."""
-        found, self._fresh = self._fresh, set()
-        wanted: dict[int, set[int]] = {}
-        for number, pack in found:
-            wanted.setdefault(number, set()).add(pack)
-        return {
-            name
-            for number, places in wanted.items()
-            for place, (name, _) in enumerate(self.tables[number].packs())
-            if place in places
-        }
+        found = {name for rows in self._rows for name in rows.names(_FRESH)}
+        for rows in self._rows:
+            rows.state = rows.state.replace(b"%c" % _FRESH, b"%c" % _SOME)
+        return found
 
     def __contains__(self, blob: bytes) -> bool:
-        for table, there, bits in zip(self.tables, self._there, self._bits, strict=True):
-            for row, pack in table.rows_of(blob):
-                if there[pack]:
-                    return bool(bits[row >> 3] & 1 << (row & 7))
+        for rows in self._rows:
+            for row, pack, _ in rows.table.rows_of(blob):
+                if rows.there[pack]:
+                    return bool(rows.bits[row >> 3] & 1 << (row & 7))
         return False
+
+    def packs(self) -> set[bytes]:
+        """The packs with marked blobs, as far as the index says what is in them."""
+        return {name for rows in self._rows for state in (_SOME, _FRESH) for name in rows.names(state)}
 
     def needs(self, pack: bytes) -> bool:
         """Whether any blob that the index says is in a pack is marked."""
-        for number, table in enumerate(self.tables):
-            places = {place for place, (name, _) in enumerate(table.packs()) if name == pack}
-            if places and any(self.row(number, row) for row, (_, at, _) in enumerate(table.blobs()) if at in places):
-                return True
-        return False
+        return pack in self.packs()
 
     def row(self, table: int, row: int) -> bool:
         """Whether a row, given by the numbers of its table and itself, is marked."""
-        return bool(self._bits[table][row >> 3] & 1 << (row & 7))
+        return bool(self._rows[table].bits[row >> 3] & 1 << (row & 7))
+
+    def live(self, table: int, pack: int) -> int:
+        """The bytes of marked blobs in a pack, given by the number of a table and its place there."""
+        return self._rows[table].live[pack]
 
     def there(self, table: int, pack: int) -> bool:
-        """Whether a pack, given by the number of a table and its place there, was listed."""
-        return bool(self._there[table][pack])
+        """Whether such a pack was listed."""
+        return bool(self._rows[table].there[pack])
 
     def like(self) -> Marks:
         """An empty set over the same rows."""
         return Marks(self.tables, self.listed)
+
+
+class _Rows:
+    """The marks in one table."""
+
+    def __init__(self, table: Lookup, listed: Mapping[bytes, int]) -> None:
+        self.table = table
+        self.bits = bytearray((table.rows + 7) // 8)
+        # for each pack:
+        self.there = bytearray(table.pack_count)
+        self.state = bytearray(table.pack_count)
+        self.live = array("Q", bytes(8 * table.pack_count))
+        for pack in table.packs():
+            self.there[pack.place] = listed.get(pack.name) == pack.size
+
+    def names(self, state: int) -> Iterator[bytes]:
+        """The packs in this state."""
+        if state in self.state:
+            for pack in self.table.packs():
+                if self.state[pack.place] == state:
+                    yield pack.name

@@ -112,9 +112,11 @@ def choose(uses: Iterable[PackUse], young: Collection[bytes], limits: Limits) ->
 def _fit(choice: Choice, budget: int) -> None:
     """Put off those condemned packs for which the budget does not suffice."""
     wanted, choice.rewrite = sorted(choice.rewrite, key=_cost), []
+    copied = 0
     for use in wanted:
-        within = choice.copied + use.needed <= budget
+        within = copied + use.needed <= budget
         (choice.rewrite if within else choice.postponed).append(use)
+        copied += use.needed if within else 0
 
 
 def _spare_room(choice: Choice, candidates: Sequence[PackUse], unused: Amount | None, budget: int | None) -> None:

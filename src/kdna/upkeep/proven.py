@@ -22,7 +22,7 @@ class Fresh(Cache):
     Tables of the index are mapped into memory, and Windows removes no file that is: there they are not kept as files.
     """
 
-    def put(self, name: str, parts: Iterable[bytes | memoryview]) -> None:
+    def put(self, name: str, parts: Iterable[bytes | bytearray | memoryview]) -> None:
         """Keep an object."""
         if not (sys.platform == "win32" and name.startswith(f"{LOOKUPS}/")):
             super().put(name, parts)

@@ -16,11 +16,12 @@ from typing import NamedTuple
 
 from kdna.errors import Damaged, KdnaError, Missing, Refused, RepositoryError, StorageError
 from kdna.repository import layout
-from kdna.repository.lookup import Lookup, build
+from kdna.repository.lookup import Lookup
 from kdna.repository.opening import Repository
 from kdna.repository.pack import PackTable
 from kdna.repository.reader import PARALLEL, Reader
 from kdna.repository.records import damage_hint
+from kdna.repository.tabulate import build
 from kdna.snapshot.manifest import decode_manifest
 from kdna.snapshot.node import FOLDER, ID, Node, check_node, decode_part
 from kdna.upkeep.marks import Marks
@@ -65,7 +66,7 @@ class Reachability:
     def __init__(self, repository: Repository, reader: Reader, trouble: Callable[[Trouble], None] = refuse) -> None:
         reader.adopt()
         known, self.unreadable = _condemned_orphans(reader)
-        self.marks = Marks([*reader.index.tables, Lookup(build(known, ()))], dict(reader.packs))
+        self.marks = Marks([*reader.index.tables, Lookup(b"".join(build([("", known)])))], dict(reader.packs))
         self.included: set[str] = set()
         self._repository = repository
         self._reader = reader
@@ -207,8 +208,7 @@ def mirror_trees(reader: Reader) -> None:
 def _tree_packs(reader: Reader) -> Iterator[bytes]:
     """Every listed tree pack that the index names, once."""
     seen = set()
-    for table in reader.index.tables:
-        for name, size, tree in table.pack_kinds():
-            if tree and reader.packs.get(name) == size and name not in seen:
-                seen.add(name)
-                yield name
+    for pack in reader.index.named():
+        if pack.tree and reader.packs.get(pack.name) == pack.size and pack.name not in seen:
+            seen.add(pack.name)
+            yield pack.name

@@ -1,16 +1,17 @@
 """How much of each pack the backups need. Every blob has one *home*, the copy that is kept; other copies are unused.
 
-One pass over the rows of the index, in the order of ids. What is held in memory is a few numbers for each pack.
+What the backups need of a pack is counted while they are gone through. What is left to find out is which blobs have
+more than one copy: that takes one pass over the ids, some thousands at a time. In memory is a little for each pack.
 """
 
 from __future__ import annotations
 
-import heapq
+from collections import Counter
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
+from itertools import chain
 
+from kdna.repository.lookup import ranges
 from kdna.upkeep.marks import Marks
 
 
@@ -44,17 +45,17 @@ def pack_uses(marks: Marks, condemned: Container[bytes]) -> dict[bytes, PackUse]
     """Every listed pack and what is needed of it."""
     uses = {name: PackUse(name, size, condemned=name in condemned) for name, size in marks.listed.items()}
     places = _places(marks, uses)
-    for number, table in enumerate(marks.tables):
-        own = places[number]
-        for row, (_, pack, length) in enumerate(table.blobs()):
-            use = own[pack]
+    for number, own in enumerate(places):
+        for place, raw in marks.tables[number].raw_bytes():
+            if (use := own[place]) is not None:
+                use.raw += raw
+        for place, use in enumerate(own):
             if use is not None:
-                use.raw += length
-                if marks.row(number, row):
-                    use.live += length
-    for _, copies in groupby(heapq.merge(*(_marked(marks, n, own) for n, own in enumerate(places))), itemgetter(0)):
-        homes = [(uses[name], length) for _, name, length in copies]
-        home, length = max(homes, key=lambda home: (not home[0].condemned, home[0].live / home[0].size, home[0].name))
+                use.live = use.used = marks.live(number, place)
+    for copies in _copies(marks, places):
+        for use, length in copies:
+            use.used -= length
+        home, length = max(copies, key=lambda one: (not one[0].condemned, one[0].live / one[0].size, one[0].name))
         home.used += length
     return uses
 
@@ -64,21 +65,28 @@ def _places(marks: Marks, uses: dict[bytes, PackUse]) -> list[list[PackUse | Non
     seen: set[bytes] = set()
     places: list[list[PackUse | None]] = []
     for number, table in enumerate(marks.tables):
-        own: list[PackUse | None] = []
-        for place, (name, _, tree) in enumerate(table.pack_kinds()):
-            if name in seen or not marks.there(number, place):
-                own.append(None)
-                continue
-            seen.add(name)
-            uses[name].tree = tree
-            own.append(uses[name])
+        own: list[PackUse | None] = [None] * table.pack_count
+        for pack in table.packs():
+            if pack.name not in seen and marks.there(number, pack.place):
+                seen.add(pack.name)
+                own[pack.place] = use = uses[pack.name]
+                use.tree = pack.tree
         places.append(own)
     return places
 
 
-def _marked(marks: Marks, number: int, own: list[PackUse | None]) -> Iterator[tuple[bytes, bytes, int]]:
-    """(blob, pack, length) of the marked rows of one table, in the order of blobs."""
-    for row, (blob, pack, length) in enumerate(marks.tables[number].blobs()):
-        use = own[pack]
-        if use is not None and marks.row(number, row):
-            yield blob, use.name, length
+def _copies(marks: Marks, places: list[list[PackUse | None]]) -> Iterator[list[tuple[PackUse, int]]]:
+    """(pack, length) of every copy of those marked blobs that have more than one."""
+    for low, high in ranges(sum(table.rows for table in marks.tables)):
+        ids = list(chain.from_iterable(table.ids(low, high) for table in marks.tables))
+        if len(set(ids)) == len(ids):
+            continue
+        for blob in (one for one, times in Counter(ids).items() if times > 1):
+            copies = [
+                (use, length)
+                for number, own in enumerate(places)
+                for row, pack, length in marks.tables[number].rows_of(blob)
+                if (use := own[pack]) is not None and marks.row(number, row)
+            ]
+            if copies:
+                yield copies

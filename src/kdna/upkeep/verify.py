@@ -234,13 +234,7 @@ class Check:
 
     def _needed(self) -> set[bytes]:
         """The packs that hold what was reached."""
-        found: set[bytes] = set()
-        marks = self.reached.marks if self.reached else None
-        for number, table in enumerate(marks.tables if marks else ()):
-            names = [name for name, _ in table.packs()]
-            rows = enumerate(table.blobs())
-            found.update(names[place] for row, (_, place, _) in rows if marks and marks.row(number, row))
-        return found
+        return self.reached.marks.packs() if self.reached else set()
 
     def _read(self, names: Iterable[bytes], memory: Memory, over: Callable[[], bool] | None) -> None:
         """Read whole packs, several at a time, and judge them."""
