@@ -15,7 +15,8 @@ from descriptors import counts_descriptors, opened_below
 from kdna.errors import Damaged
 from kdna.repository.cache import Cache
 from kdna.repository.index import Index, open_segment, seal_segment
-from kdna.repository.pack import FrameTable, PackTable
+from kdna.repository.lookup import MAGIC, PLACE, Lookup
+from kdna.repository.pack import ID, FrameTable, PackTable
 from kdna.repository.padding import padded_length
 from kdna.repository.records import seal_record
 from kdna.seal.envelope import Kind
@@ -137,18 +138,99 @@ def test_segments_that_replace_others_take_their_place(server, tmp_path):
 
 
 def test_tables_left_behind_by_a_merge_that_was_interrupted_do_no_harm(server, tmp_path):
-    for number in range(8):
+    leftovers: dict[Path, bytes] = {}
+    for number in range(9):
         server.publish([number])
         server.view(tmp_path)
-    leftovers = {path: path.read_bytes() for path in (tmp_path / "lookups").iterdir()}
-    assert len(leftovers) == 8
-    server.publish([8])
-    server.view(tmp_path)  # merges
+        leftovers |= {path: path.read_bytes() for path in (tmp_path / "lookups").iterdir()}
+    assert len(leftovers) >= 9  # those that were merged, and what became of them
     for path, content in leftovers.items():
         path.write_bytes(content)
     index = server.view(tmp_path)
     assert held(index) == set(range(9))
     assert len(list(index.packs())) == 9
+    assert len(server.fetched) == 9
+
+
+def test_a_table_speaks_for_those_of_its_segments_that_are_still_listed(server, tmp_path):
+    names = [server.publish([number], [number + 30]) for number in range(4)]
+    server.view(tmp_path)
+    assert len(list((tmp_path / "lookups").iterdir())) == 1
+    packs = server.segments.pop(names[1])
+    rewritten = server.publish()
+    server.segments[rewritten] = packs[:1]  # as a prune does when the other pack is gone
+    index = server.view(tmp_path)
+    assert held(index) == {0, 1, 2, 3, 30, 32, 33}
+    assert {pack.source for pack in index.named()} == set(server.segments)
+    assert server.fetched == [*names, rewritten]
+    for place in index.where(blob(1)):
+        assert place.pack == packs[0].name
+    assert list(index.where(blob(31))) == []
+
+
+def test_a_table_of_which_most_is_gone_is_made_smaller(server, tmp_path):
+    names = [server.publish([number], [number + 30]) for number in range(4)]
+    server.view(tmp_path)
+    (before,) = (tmp_path / "lookups").iterdir()
+    size = before.stat().st_size
+    for name in names[:3]:
+        del server.segments[name]
+    index = server.view(tmp_path)
+    (after,) = (tmp_path / "lookups").iterdir()
+    assert after.stat().st_size < size / 2
+    assert held(index) == held(server.view(tmp_path)) == {3, 33}
+    assert server.fetched == names
+
+
+def spoil(folder: Path, segment: str) -> None:
+    """Alter the first row of the table that is made of one segment."""
+    (path,) = (path for path in folder.iterdir() if Lookup.open(path).sources == {segment})
+    data = bytearray(path.read_bytes())
+    data[len(MAGIC) + ID + PLACE.size - 1] ^= 1
+    path.write_bytes(data)
+
+
+def add_two(index: Index) -> None:
+    """Enough for a merge."""
+    for number in (98, 99):
+        index.add([pack_of(number, [[number]])], f"index/{number:032x}")
+
+
+@pytest.mark.parametrize(
+    "meet",
+    [
+        lambda index: index.has(blob(3)),
+        lambda index: list(index.where(blob(3))),
+        lambda index: index.tables,
+        add_two,
+    ],
+    ids=["has", "where", "tables", "merge"],
+)
+def test_rows_that_the_disk_has_altered_are_read_again_when_they_are_met(server, tmp_path, meet):
+    names = [server.publish([1, 2])]
+    server.view(tmp_path)
+    names.append(server.publish([3]))
+    server.view(tmp_path)
+    spoil(tmp_path / "lookups", names[1])
+    index = server.view(tmp_path)
+    assert index.has(blob(1))
+    assert server.fetched == names
+    meet(index)
+    assert server.fetched == [*names, names[1]]
+    assert held(index) == {1, 2, 3}
+    assert [place.length for place in index.where(blob(3))] == [4]
+    assert held(server.view(tmp_path)) == {1, 2, 3}
+    assert server.fetched == [*names, names[1]]
+
+
+def test_altered_rows_whose_segment_has_gone_meanwhile_do_not_count(server, tmp_path):
+    name = server.publish([1, 2])
+    server.view(tmp_path)
+    spoil(tmp_path / "lookups", name)
+    index = server.view(tmp_path)
+    index.load([name], lambda names: iter(()))
+    index.judge(server.listed(), frozenset())
+    assert held(index) == set()
 
 
 def test_a_table_that_the_disk_has_altered_is_made_again(server, tmp_path):

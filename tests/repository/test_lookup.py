@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdna.repository.lookup import Lookup
-from kdna.repository.pack import FrameTable, PackTable
+from kdna.repository.lookup import Lookup, Spoiled
+from kdna.repository.pack import ID, FrameTable, PackTable
 from kdna.repository.tabulate import build, merge
 
 
@@ -95,3 +95,65 @@ def test_a_file_that_is_no_table_is_refused(data):
     cut = table[: data.draw(st.integers(0, len(table) - 1))]
     with pytest.raises(ValueError, match="lookup table"):
         Lookup(cut)
+
+
+def test_tables_of_any_size_are_merged_range_by_range():
+    sizes = (40_000, 3, 0, 700)
+    numbers = itertools.count()
+    contents = []
+    for place, size in enumerate(sizes):
+        blobs = [n * 10 + place for n in range(size)]
+        contents.append([pack_of(next(numbers), [blobs[at : at + 100]]) for at in range(0, size, 100)])
+    merged = Lookup(b"".join(merge([table_of(packs, f"index/{place}") for place, packs in enumerate(contents)])))
+    merged.judge(lambda name, size: True)
+    rows = list(merged.blobs())
+    assert len(rows) == merged.rows == sum(sizes)
+    assert [ident for ident, _, _ in rows] == sorted(ident for packs in contents for p in packs for ident in p.blobs())
+    for number in (0, 10, 399_990, 11, 21, 3, 6993):
+        assert merged.has(blob(number)), number
+        assert [place.length for place in merged.where(blob(number))] == [number + 1]
+    assert not merged.has(blob(5))
+    merged.check()
+
+
+def test_what_no_listed_segment_names_does_not_count_and_is_left_out_of_a_merge():
+    one = table_of([pack_of(1, [[1, 2], [3]]), pack_of(2, [[4]])], "index/a")
+    two = table_of([pack_of(3, [[2], [5]])], "index/b")
+    both = Lookup(b"".join(merge([one, two])))
+    assert both.sources == {"index/a", "index/b"}
+    both.keep({"index/b", "index/c"})
+    both.judge(lambda name, size: True)
+    assert both.sources == {"index/b"}
+    assert [both.has(blob(number)) for number in range(1, 6)] == [False, True, False, False, True]
+    assert [place.number for place in both.where(blob(2))] == [1]
+    assert list(both.others(blob(2))) == []
+    assert [length for _, _, length in both.blobs()] == sorted((3, 6), key=lambda length: blob(length - 1))
+    alone = Lookup(b"".join(merge([both])))
+    assert (alone.rows, alone.pack_count, alone.frame_count) == (2, 1, 2)
+    assert alone.names == ["index/b"]
+    alone.judge(lambda name, size: True)
+    for number in (2, 5):
+        assert list(alone.where(blob(number))) == list(both.where(blob(number)))
+    again = Lookup(b"".join(merge([both, one])))
+    again.judge(lambda name, size: True)
+    assert [len(list(again.where(blob(number)))) for number in range(1, 6)] == [1, 2, 1, 1, 1]
+
+
+@pytest.mark.parametrize("size", [1, 20, 5000])
+def test_a_row_that_is_not_what_was_written_is_met_where_it_is_looked_at(size, tmp_path):
+    data = bytearray(b"".join(build([("index/a", [pack_of(1, [list(range(size))])])])))
+    first = min(map(blob, range(size)))
+    last = max(range(size), key=blob)
+    data[data.index(first) + ID + 1] ^= 4
+    (tmp_path / "table").write_bytes(data)
+    table = Lookup.open(tmp_path / "table")
+    table.judge(lambda name, size: True)
+    if size == 5000:
+        assert table.has(blob(last))  # in another block
+    for look in (table.has, table.rows_of, lambda one: list(table.where(one)), lambda _: list(table.blobs())):
+        with pytest.raises(Spoiled):
+            look(first)
+    with pytest.raises(Spoiled):
+        table.check()
+    with pytest.raises(Spoiled):
+        list(merge([table]))

@@ -160,9 +160,9 @@ def test_a_listing_needs_no_single_requests(sshd: Server, open_at: Open) -> None
 
     async def listed(link: Link, _again: bool) -> list[object]:
         other = Other(link.sftp._handler, None, "strict")
-        return [entry.filename for entry in await entries(other, os.fsencode(sshd.root / "packs"), True, Later())]
+        return [entry.name for entry in await entries(other, os.fsencode(sshd.root / "packs"), True, Later())]
 
-    assert sorted(connection.run(listed)) == [b".", b"..", b"one"]
+    assert sorted(connection.run(listed)) == [".", "..", "one"]
 
 
 def test_a_root_that_cannot_be_a_folder_is_named(sshd: Server, open_at: Open) -> None:

@@ -24,7 +24,8 @@ from kdna.repository.tabulate import build, merge
 from kdna.seal.envelope import Kind, Seal
 
 SEGMENT_BLOBS = 64 * 1024  # a segment is published when it names this many, so that memory stays flat
-_TABLES = 8  # more than this many local tables are merged
+_ALIKE = 4  # local tables of a size are merged, for whatever is new is looked for in each
+_TABLES = 8  # so many there may be of different sizes
 _OPEN = 64  # tables at most while segments are read; each keeps a file open
 LOOKUPS = "lookups"  # folder of local tables in the cache
 
@@ -250,18 +251,19 @@ class Index:
 
 
 def _to_merge(tables: Sequence[Lookup]) -> list[Lookup]:
-    """Tables that become one: those of which most is gone; and if there are many, the smallest.
+    """Tables that become one: those of which most is gone, and the smallest once there are enough of a size.
 
-    Of these at least two, and then each that is no more than twice all before it. So a blob moves only into a table
-    that is half as large again as the one it comes from, and that a few dozen times at most.
+    A table joins when it is no larger than all smaller ones together. So no blob moves but into a table twice as large
+    as the one it was in, which makes a few moves in all.
     """
     size = {table: table.rows * table.share() for table in tables if table.sources}
-    victims = [table for table, rows in size.items() if 2 * rows < table.rows]
-    if len(size) > _TABLES:
-        total = 0.0
-        for number, table in enumerate(sorted(size, key=lambda table: size[table])):
-            if number >= 2 and size[table] > 2 * total:
-                break
-            total += size[table]
-            victims.append(table)
-    return list(dict.fromkeys(victims))
+    alike: list[Lookup] = []
+    total = 0.0
+    for table in sorted(size, key=lambda table: size[table]):
+        if len(alike) > 1 and size[table] > total:
+            break
+        alike.append(table)
+        total += size[table]
+    enough = len(alike) >= _ALIKE or len(size) > _TABLES
+    mostly_gone = [table for table, rows in size.items() if 2 * rows < table.rows]
+    return list(dict.fromkeys([*mostly_gone, *(alike if enough else ())]))

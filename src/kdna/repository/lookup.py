@@ -129,7 +129,9 @@ class Lookup:
         """Map a table from a file. Raises OSError, ValueError."""
         with open(path, "rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return cls(data, path)
+        table = cls(data, path)
+        table.let_go()
+        return table
 
     # what it speaks of
 
@@ -171,8 +173,7 @@ class Lookup:
         at = self._data.find(blob, self._fan[slot] * ROW + 8, self._fan[slot + 1] * ROW + 8)
         if at < 0:
             return False
-        row, inside = divmod(at - 8, ROW)
-        if not inside and self._usable[self.pack_of[self._words[row * 11 + 8]]]:
+        if at % ROW == 8 and self._usable[self.pack_of[self._words[(at >> 2) + 6]]]:
             return True
         return any(self._usable[pack] for _, pack, _ in self.rows_of(blob))
 

@@ -94,7 +94,12 @@ class Reader:
     def list_packs(self) -> dict[bytes, int]:
         """Name and size of every pack there is now."""
         listed = self.storage.list(layout.PACKS)
-        return {name: entry.size for entry in listed if (name := layout.pack_of(entry.name)) is not None}
+        packs: dict[bytes, int] = {}
+        while listed:  # each goes when it was looked at: there may be millions
+            entry = listed.pop()
+            if (name := layout.pack_of(entry.name)) is not None:
+                packs[name] = entry.size
+        return packs
 
     def _fetch_segments(self, names: Sequence[str]) -> Iterator[tuple[str, list[PackTable]]]:
         """Index segments from the server; the unreadable ones are noted and left out: their packs count as orphans."""

@@ -74,8 +74,6 @@ def _ranges(moves: Sequence[_Moves], count: int) -> Iterator[list[bytes]]:
     """The sorted rows of all tables, range by range."""
     for low, high in ranges(count):
         yield sorted(chain.from_iterable(one.rows(low, high) for one in moves))
-        for one in moves:
-            one.table.let_go()
 
 
 class _Moves:
@@ -101,7 +99,9 @@ class _Moves:
         return _section(self.table.frames_section, FRAME.size, self._packs)
 
     def rows(self, low: int, high: int) -> Iterable[bytes]:
-        return _moved(self.table.between(low, high), ROW, ID // 4, self._frames)
+        rows = _moved(self.table.between(low, high), ROW, ID // 4, self._frames)
+        self.table.let_go()
+        return rows
 
 
 def _numbered(kept: Sequence[int], keys: memoryview, first: int) -> tuple[array[int], int]:

@@ -204,15 +204,15 @@ class RemoteFolder:
             listed = await self._answered(link.sftp, folder, asked)
         except Missing:
             return
-        for entry in listed:
-            own = entry.filename.decode("latin-1") if isinstance(entry.filename, bytes) else entry.filename
-            name, attrs = f"{folder}/{own}" if folder else own, entry.attrs
+        while listed:
+            entry = listed.pop()
+            name = f"{folder}/{entry.name}" if folder else entry.name
             if not is_name(name) or name == TEMPORARY:
                 continue
-            if attrs.type == asyncssh.FILEXFER_TYPE_DIRECTORY:
+            if entry.kind == asyncssh.FILEXFER_TYPE_DIRECTORY:
                 deeper.append(name)
-            elif attrs.type == asyncssh.FILEXFER_TYPE_REGULAR:
-                found.append(Entry(name, attrs.size or 0, attrs.mtime or 0))
+            elif entry.kind == asyncssh.FILEXFER_TYPE_REGULAR:
+                found.append(Entry(name, entry.size, entry.mtime))
 
     async def size(self, name: str, link: Link, _again: bool) -> int:
         """Bytes an object has; `Missing`."""
