@@ -145,3 +145,32 @@ def test_sync_flushes_every_folder_that_changed(tmp_path: Path, monkeypatch: pyt
     flushed.clear()
     LocalStorage(tmp_path / "repo").sync(["", "packs/3f"])
     assert set(flushed) == {str(tmp_path), str(tmp_path / "repo"), str(tmp_path / "repo" / "packs" / "3f")}
+
+
+@posix_only
+def test_a_folder_that_could_not_be_flushed_is_flushed_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[str] = []
+    real = disk.flush_file
+
+    def flush(descriptor: int, fail: bool) -> None:
+        name = next(p.name for p in (tmp_path / "repo").rglob("*") if os.path.samestat(p.stat(), os.fstat(descriptor)))
+        if fail and name == "4a":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        flushed.append(name)
+        real(descriptor)
+
+    storage = LocalStorage(tmp_path / "repo")
+    storage.create("packs/3f/one", [b"x"])
+    storage.create("packs/4a/one", [b"x"])
+    storage.sync()
+    storage.remove("packs/3f/one")
+    storage.remove("packs/4a/one")
+    monkeypatch.setattr(disk, "flush_file", lambda descriptor: flush(descriptor, fail=True))
+    with pytest.raises(StorageError, match="4a"):
+        storage.sync()
+    flushed.clear()
+    monkeypatch.setattr(disk, "flush_file", lambda descriptor: flush(descriptor, fail=False))
+    storage.sync()
+    assert sorted(flushed) == ["3f", "4a"]

@@ -10,6 +10,7 @@ import shutil
 import stat
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from kdna.errors import Denied, Exists, Full, Missing, StorageError
@@ -19,6 +20,7 @@ from kdna.storage.names import TEMPORARY, check_folder, check_name, is_name, tem
 
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _HASHED_AT_ONCE = 1 << 20  # bytes
+_FLUSHED_AT_ONCE = 16  # folders: a disk brings many to its medium in the time it takes for one
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
@@ -107,9 +109,9 @@ class LocalStorage:
         for folder in folders:
             touched |= {self._path(folder)} if folder else {self._root, *_readable_above(self._root)}
         try:
-            for folder in touched:
-                with _named(folder):
-                    flush_folder(folder)
+            with ThreadPoolExecutor(_FLUSHED_AT_ONCE, "kdna-flush") as pool:
+                for _ in pool.map(_flush, touched):
+                    pass
         except BaseException:
             self._touch(*touched)
             raise
@@ -186,6 +188,11 @@ class LocalStorage:
             self._make_folder(os.path.dirname(target))
             move_exclusively(temporary, target)
         self._touch(os.path.dirname(target))
+
+
+def _flush(folder: str) -> None:
+    with _named(folder):
+        flush_folder(folder)
 
 
 def _readable_above(path: str) -> Iterator[str]:
