@@ -13,6 +13,8 @@ for neighbour in ("snapshot", "cli"):
 
 @pytest.fixture
 def small_packs(monkeypatch):
-    """Frames of two blobs and packs of four."""
+    """Frames of two blobs and packs of four, read in several pieces."""
     monkeypatch.setattr("kdna.repository.writer.FRAME_RAW", 2_000)
+    monkeypatch.setattr("kdna.upkeep.rescue.FRAME_RAW", 2_000)
+    monkeypatch.setattr("kdna.upkeep.arriving._PIECE", 1_500)
     monkeypatch.setattr("kdna.repository.writer.PACK_SIZE", 3_500)

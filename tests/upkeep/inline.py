@@ -47,4 +47,6 @@ def use_inline(patch: pytest.MonkeyPatch) -> None:
         if name.startswith("kdna.") and hasattr(module, "ThreadPoolExecutor"):
             patch.setattr(module, "ThreadPoolExecutor", Inline)
     patch.setattr("kdna.repository.writer.FRAME_RAW", 2_000)
+    patch.setattr("kdna.upkeep.rescue.FRAME_RAW", 2_000)
+    patch.setattr("kdna.upkeep.arriving._PIECE", 1_500)
     patch.setattr("kdna.repository.writer.PACK_SIZE", 3_500)

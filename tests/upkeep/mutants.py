@@ -293,7 +293,7 @@ def m18_records_are_retired_by_an_old_listing(patch: Patch) -> None:
 
 
 def p6_no_copy_is_made(patch: Patch) -> None:
-    patch.setattr(Rescue, "_copy", lambda self, lacking, data: None)
+    patch.setattr(Rescue, "_copy", lambda self, part, found: None)
 
 
 def p7_nothing_is_flushed_before_deleting(patch: Patch) -> None:

@@ -314,12 +314,13 @@ def checksum(fan: memoryview, rows: memoryview) -> int:
     return zlib.crc32(rows, zlib.crc32(fan))
 
 
-def locations(pack: PackTable) -> Iterator[tuple[bytes, Location]]:
-    """Every blob of one pack and where it lies, as the pack itself says."""
+def locations(pack: PackTable, wanted: Callable[[bytes], bool]) -> Iterator[tuple[bytes, Location]]:
+    """Those blobs of one pack that are wanted, and where they lie, as the pack itself says."""
     offset = pack.first
     for number, frame in enumerate(pack.frames, 1):
         last = number == len(pack.frames)
+        sealed = (offset, frame.sealed, frame.raw, frame.method)
         for blob, start, length in frame.blobs():
-            sealed = (offset, frame.sealed, frame.raw, frame.method)
-            yield blob, Location(pack.name, pack.tree, number, last, *sealed, start, length)
+            if wanted(blob):
+                yield blob, Location(pack.name, pack.tree, number, last, *sealed, start, length)
         offset += frame.sealed

@@ -84,6 +84,11 @@ class Frame(NamedTuple):
     ids: bytes
     lengths: bytes
 
+    def blobs(self) -> Iterator[bytes]:
+        """The ids of all blobs, in order."""
+        for at in range(0, len(self.ids), ID):
+            yield self.ids[at : at + ID]
+
 
 class SealedPack(NamedTuple):
     """A finished pack: its table and the parts whose concatenation is stored."""

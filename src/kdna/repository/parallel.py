@@ -17,13 +17,20 @@ def in_order(work: Callable[[Thing], Result], things: Iterable[Thing], threads: 
     What a piece of work raises is raised when its turn comes; whoever stops asking waits for nothing.
     """
     pool = ThreadPoolExecutor(threads, name)
-    begun: deque[Future[Result]] = deque()
     try:
-        for thing in things:
-            begun.append(pool.submit(work, thing))
-            if len(begun) >= threads:
-                yield begun.popleft().result()
-        while begun:
-            yield begun.popleft().result()
+        yield from in_order_by(pool, work, things, threads)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def in_order_by(
+    pool: ThreadPoolExecutor, work: Callable[[Thing], Result], things: Iterable[Thing], most: int
+) -> Iterator[Result]:
+    """The same in threads that do other things besides; at most `most` are begun and not yet asked for."""
+    begun: deque[Future[Result]] = deque()
+    for thing in things:
+        begun.append(pool.submit(work, thing))
+        if len(begun) >= most:
+            yield begun.popleft().result()
+    while begun:
+        yield begun.popleft().result()

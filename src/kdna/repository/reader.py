@@ -269,9 +269,20 @@ class Reader:
 
     def open_frame(self, location: Location, sealed: bytes | memoryview) -> bytes:
         """Decrypt and decompress one frame. Raises `Damaged`."""
+        return self.unpack(location, self.unseal(location, sealed))
+
+    def unseal(self, location: Location, sealed: bytes | memoryview) -> bytes:
+        """Decrypt one frame. Raises `Damaged`."""
         opener = self._opener(location)
         try:
-            return decompress(location.method, opener.frame(location.number, sealed, last=location.last), location.raw)
+            return opener.frame(location.number, sealed, last=location.last)
+        except Damaged as error:
+            raise _damaged_pack(location.pack, error) from None
+
+    def unpack(self, location: Location, packed: bytes) -> bytes:
+        """Decompress what `unseal` returned. Raises `Damaged`."""
+        try:
+            return decompress(location.method, packed, location.raw)
         except Damaged as error:
             raise _damaged_pack(location.pack, error) from None
 
@@ -316,7 +327,7 @@ class Reader:
             if header:
                 header.result()
             else:
-                self._learn(pack, data[:HEADER_MAX])
+                self.learn(pack, data[:HEADER_MAX])
         return data
 
     def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
@@ -337,9 +348,9 @@ class Reader:
         start = self.cache.read(name, 0, HEADER_MAX) if location.tree else None
         if start is None:
             start = self.read(name, 0, HEADER_MAX)
-        return self._learn(pack, start)
+        return self.learn(pack, start)
 
-    def _learn(self, pack: bytes, start: bytes) -> ObjectReader:
+    def learn(self, pack: bytes, start: bytes) -> ObjectReader:
         """Keep what opens the frames of a pack, from the bytes that it begins with. Raises `Damaged`."""
         try:
             opener = self.seal.reader(start)

@@ -30,7 +30,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import Future
 
 import msgspec
@@ -41,11 +41,11 @@ from kdna.repository import layout
 from kdna.repository.ahead import begin
 from kdna.repository.decoding import decode
 from kdna.repository.index import SEGMENT_BLOBS, seal_segment
-from kdna.repository.pack import PackTable, SealedPack
+from kdna.repository.pack import Frame, PackTable, SealedPack
 from kdna.repository.reader import Reader
 from kdna.repository.records import open_record, read_object, seal_record
 from kdna.repository.tags import Tags
-from kdna.repository.writer import Pipeline
+from kdna.repository.writer import Pipeline, Result, Thing
 from kdna.seal.envelope import Kind
 from kdna.storage.base import Object, create_together
 
@@ -185,6 +185,15 @@ class Session:
         """Store a blob that `has` does not know, and whose id was compared with its bytes. Raises `StorageError`."""
         self._pending.add(blob_id)
         (self._pipeline.trees if tree else self._pipeline.data).put(blob_id, data)
+
+    def in_order(self, work: Callable[[Thing], Result], things: Iterable[Thing]) -> Iterator[Result]:
+        """What `work` makes of each thing that is going to be put, in turns with compressing what was put."""
+        return self._pipeline.in_order(work, things)
+
+    def put_frame(self, frame: Frame, tree: bool) -> None:
+        """Store a frame as it is: it was opened, and its blobs compared with their ids. Raises `StorageError`."""
+        self._pending.update(frame.blobs())
+        (self._pipeline.trees if tree else self._pipeline.data).put_frame(frame)
 
     def _pack_arrived(self, sealed: SealedPack) -> None:
         """Count a stored pack, mirror it when it holds trees, publish a segment when enough came together."""

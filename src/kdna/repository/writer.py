@@ -13,19 +13,24 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from struct import pack as pack_numbers
+from typing import TypeVar
 
 from kdna.repository import layout
 from kdna.repository.compress import compress
 from kdna.repository.pack import FRAME_RAW, PACK_SIZE, Frame, SealedPack, seal_pack
+from kdna.repository.parallel import in_order_by
 from kdna.seal.envelope import Seal
 from kdna.storage.base import Storage
 
 _WORKERS = max(2, min(8, os.cpu_count() or 2))
 _SENDERS = 3
 _PACKS = 4  # at once: being filled (one of data, one of trees), sealed or sent
+
+Thing = TypeVar("Thing")
+Result = TypeVar("Result")
 
 
 class Gatherer:
@@ -58,17 +63,24 @@ class Gatherer:
         self._pipeline.compress(lambda: self._compressed(blobs, ids))
 
     def _compressed(self, blobs: list[bytes], ids: list[bytes]) -> None:
-        """Compress a frame; when a pack's worth is ready, seal and send it. Runs in a worker."""
+        """Compress a frame. Runs in a worker."""
         lengths = pack_numbers(f"<{len(blobs)}I", *map(len, blobs))
         raw = b"".join(blobs)
         blobs.clear()  # whoever started this still holds the list
         method, data = compress(raw)
-        frame = Frame(method, data, len(raw), b"".join(ids), lengths)
+        self._add(Frame(method, data, len(raw), b"".join(ids), lengths))
+
+    def put_frame(self, frame: Frame) -> None:
+        """Take a frame that was compressed before, and opened since. Raises what stopped the pipeline."""
+        self._pipeline.compress(lambda: self._add(frame))  # a worker, since this may complete a pack
+
+    def _add(self, frame: Frame) -> None:
+        """Put a compressed frame into the pack that is being filled; when that is full, seal and send it."""
         with self._lock:
             if not self._ready:
                 self._pipeline.open_pack()
             self._ready.append(frame)
-            self._ready_bytes += len(data)
+            self._ready_bytes += len(frame.data)
             if self._ready_bytes < PACK_SIZE:
                 return
             frames, self._ready, self._ready_bytes = self._ready, [], 0
@@ -98,6 +110,10 @@ class Pipeline:
         self.failure: BaseException | None = None
         self.data = Gatherer(self, tree=False)
         self.trees = Gatherer(self, tree=True)
+
+    def in_order(self, work: Callable[[Thing], Result], things: Iterable[Thing]) -> Iterator[Result]:
+        """What `work` makes of each thing, in the threads that compress: as many at once as the machine does well."""
+        return in_order_by(self._workers, work, things, _WORKERS + 1)
 
     def compress(self, job: Callable[[], None]) -> None:
         """Run a compression when there is room for one more frame. Raises what stopped the pipeline."""

@@ -66,7 +66,8 @@ class Reachability:
     def __init__(self, repository: Repository, reader: Reader, trouble: Callable[[Trouble], None] = refuse) -> None:
         reader.adopt()
         known, self.unreadable = _condemned_orphans(reader)
-        self.marks = Marks([*reader.index.tables, Lookup(b"".join(build([("", known)])))], dict(reader.packs))
+        more = [Lookup(b"".join(build([("", known)])))] if known else []
+        self.marks = Marks([*reader.index.tables, *more], dict(reader.packs))
         self.included: set[str] = set()
         self._repository = repository
         self._reader = reader

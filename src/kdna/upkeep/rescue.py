@@ -2,7 +2,11 @@
 
 What a pack holds, it says itself; the index is not asked, for whoever can write it could lie. A copy counts in a pack
 that is listed, in the index and not condemned, and whose bytes were read and are those of the blob. Where there is
-none, the blob is copied out of the pack into a new one.
+none, the blob is copied out of the pack into a new one. A frame of which everything is copied stays compressed as it
+is, once it was opened and each of its blobs compared with its name: no new one would be better proven.
+
+Packs are fetched ahead of their turn; so are frames opened and checked, of one pack after another, beside compressing
+what is copied. What is copied is decided when the turn comes: a blob may lie in several packs that go.
 """
 
 from __future__ import annotations
@@ -11,17 +15,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from kdna.errors import Damaged, Missing, RepositoryError
+from kdna.errors import Damaged, KdnaError, Missing, RepositoryError
 from kdna.progress import Counts
-from kdna.repository import layout
 from kdna.repository.lookup import Location, locations
-from kdna.repository.pack import PackTable, read_table
-from kdna.repository.parallel import in_order
+from kdna.repository.pack import FRAME_RAW, Frame, FrameTable, PackTable
 from kdna.repository.reader import Reader
 from kdna.repository.session import Session
+from kdna.upkeep.arriving import arriving
 from kdna.upkeep.marks import Marks
 
-_AHEAD = 2  # packs that are fetched, one of them before its turn; and frames that are opened
 _ON_ITS_WAY = b""  # into a pack of this session
 
 
@@ -31,6 +33,28 @@ class Secured(NamedTuple):
     name: bytes
     others: frozenset[bytes] | None  # packs that hold what is needed of it; None when it has to stay
     problem: str = ""
+
+
+class _Pack:
+    """One that is being secured, and what was found out so far."""
+
+    def __init__(self, name: bytes) -> None:
+        self.name = name
+        self.frames: list[FrameTable] = []
+        self.others: set[bytes] = set()
+        self.problem = ""
+
+
+class _Part(NamedTuple):
+    """What is to be copied out of one frame; nothing: the pack ends here."""
+
+    pack: _Pack
+    sealed: memoryview
+    blobs: Sequence[tuple[bytes, Location]]
+
+
+# A part as it is put: its blobs, or all of its frame; or why it can't be had.
+_Found = list[bytes] | Frame | KdnaError
 
 
 class Rescue:
@@ -43,6 +67,7 @@ class Rescue:
         self._counts = counts
         self._budget = budget
         self._adopted = frozenset(reader.index.own)  # made by others, whatever they say they hold
+        self._planned = 0  # bytes before compression that are copied or going to be
         self.copied = 0  # bytes before compression
 
     def secure(self, packs: Iterable[tuple[bytes, int]]) -> Iterator[Secured]:
@@ -51,55 +76,50 @@ class Rescue:
         A pack may be deleted only after the session was flushed, and only if then the packs in `others`, and those that
         were made here (see `made`), are there and not condemned.
         """
-        for name, data in self._fetched([name for name, _ in packs]):
-            try:
-                yield self._one(name, data)
-            except (RepositoryError, Missing) as error:
-                yield Secured(name, None, str(error))
+        for part, found in self._session.in_order(self._opened, self._parts(packs)):
+            pack = part.pack
+            if isinstance(found, KdnaError):
+                pack.problem = pack.problem or str(found)
+            elif not part.blobs:
+                yield Secured(pack.name, None if pack.problem else frozenset(pack.others), pack.problem)
+            elif not pack.problem:
+                self._copy(part, found)
 
     def made(self) -> frozenset[bytes]:
         """The packs that copies were put into, once the session was flushed."""
         return frozenset(self._reader.index.own) - self._adopted
 
-    def _fetched(self, names: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
-        """Whole packs, read ahead; what is damaged is empty."""
-
-        def fetch(name: bytes) -> bytes | None:
+    def _parts(self, packs: Iterable[tuple[bytes, int]]) -> Iterator[_Part]:
+        """What is to be copied, frame by frame, and the end of each pack."""
+        for coming in arriving(self._reader, packs):
+            pack = _Pack(coming.name)
             try:
-                return self._reader.read(layout.pack(name))
+                for _, blobs in groupby(self._lacking(pack, coming.table()), lambda one: one[1].number):
+                    lacking = list(blobs)
+                    frame = lacking[0][1]
+                    yield _Part(pack, coming.view(frame.offset, frame.sealed), lacking)
             except Missing:
-                return None
-            except Damaged:
-                return b""
+                continue  # another prune was quicker
+            except RepositoryError as error:
+                pack.problem = str(error)
+            yield _Part(pack, memoryview(b""), [])
 
-        for name, data in zip(names, in_order(fetch, names, _AHEAD, "kdna-rescue"), strict=True):
-            if data is not None:
-                yield name, data
-
-    def _one(self, name: bytes, data: bytes) -> Secured:
-        """Secure one pack. Raises `Damaged` when a blob that is needed can't be read anywhere."""
-        places = self._live(name, data)
-        others: set[bytes] = set()
+    def _lacking(self, pack: _Pack, table: PackTable) -> list[tuple[bytes, Location]]:
+        """The needed blobs of a pack of which there is no other copy, in its order; none when they are too many."""
+        pack.frames = table.frames
         lacking: list[tuple[bytes, Location]] = []
-        for blob, place in places.items():
-            other = self._elsewhere(blob, place.tree)
+        for blob, place in locations(table, self._marks.__contains__):
+            other = self._elsewhere(blob, place.tree) if self._session.has(blob) else None
             if other is None:
                 lacking.append((blob, place))
             elif other != _ON_ITS_WAY:
-                others.add(other)
+                pack.others.add(other)
         cost = sum(place.length for _, place in lacking)
-        if self._budget is not None and self.copied + cost > self._budget:
-            return Secured(name, None, "to copy what is needed of it would be more than was allowed")
-        self._copy(lacking, data)
-        self.copied += cost
-        return Secured(name, frozenset(others))
-
-    def _live(self, name: bytes, data: bytes) -> dict[bytes, Location]:
-        """The needed blobs of a pack, and where they lie in it."""
-        table = read_table(self._reader.seal, name, len(data), data)
-        if not isinstance(table, PackTable):
-            raise Damaged(f"pack {name.hex()[:12]} ends before its table does")
-        return {blob: place for blob, place in locations(table) if blob in self._marks}
+        if self._budget is not None and self._planned + cost > self._budget:
+            pack.problem = "to copy what is needed of it would be more than was allowed"
+            return []
+        self._planned += cost
+        return lacking
 
     def _elsewhere(self, blob: bytes, tree: bool) -> bytes | None:
         """A pack with a copy that can be relied upon, or `_ON_ITS_WAY`."""
@@ -117,20 +137,35 @@ class Rescue:
             self._reader.index.distrust(blob)  # what can't be read is not relied upon any more, so it is put anew
         return _ON_ITS_WAY if self._session.has(blob) else None
 
-    def _copy(self, lacking: Sequence[tuple[bytes, Location]], data: bytes) -> None:
-        """Put blobs of one pack, which are in its order, into new packs. Raises `Damaged`.
+    def _opened(self, part: _Part) -> tuple[_Part, _Found]:
+        """Open a frame, and compare what is to be copied with its names. Raises `StorageError`."""
+        blobs: list[bytes] = []
+        if not part.blobs:
+            return part, blobs
+        place = part.blobs[0][1]
+        frame = part.pack.frames[place.number - 1]
+        try:
+            packed = self._reader.unseal(place, part.sealed)
+            raw = self._reader.unpack(place, packed)
+            if len(part.blobs) == frame.count and frame.raw >= FRAME_RAW // 2:  # small ones are put together
+                for blob, one in part.blobs:
+                    self._reader.view(raw, one, blob, one.tree)
+                return part, Frame(frame.method, packed, frame.raw, frame.ids, frame.lengths)
+            return part, [self._reader.cut(raw, one, blob, one.tree) for blob, one in part.blobs]
+        except (RepositoryError, Missing) as error:
+            return part, error
 
-        Opening and checking frames is most of the work, so it is done beside compressing them anew.
-        """
-        view = memoryview(data)
-
-        def opened(frame: list[tuple[bytes, Location]]) -> list[tuple[bytes, Location, bytes]]:
-            first = frame[0][1]
-            raw = self._reader.open_frame(first, view[first.offset : first.offset + first.sealed])
-            return [(blob, place, self._reader.cut(raw, place, blob, place.tree)) for blob, place in frame]
-
-        frames = (list(frame) for _, frame in groupby(lacking, lambda one: one[1].number))
-        for found in in_order(opened, frames, _AHEAD, "kdna-open"):
-            for blob, place, whole in found:
-                self._session.put_checked(blob, whole, place.tree)
-                self._counts.bytes += len(whole)
+    def _copy(self, part: _Part, found: list[bytes] | Frame) -> None:
+        """Put what came of a frame into new packs, but for blobs that came out of another pack meanwhile."""
+        session, tree, size = self._session, part.blobs[0][1].tree, 0
+        if isinstance(found, Frame):
+            if not all(session.has(blob) for blob, _ in part.blobs):
+                session.put_frame(found, tree)
+                size = found.raw
+        else:
+            for (blob, _), whole in zip(part.blobs, found, strict=True):
+                if not session.has(blob):
+                    session.put_checked(blob, whole, tree)
+                    size += len(whole)
+        self.copied += size
+        self._counts.bytes += size
