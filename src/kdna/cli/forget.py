@@ -60,6 +60,10 @@ def command(
         shown = _plan(plan) if interactive() else _plan(plan)[:1]
         return doing.confirm(shown, "Delete them?", yes)
 
+    if then_prune:
+        from kdna.cli.process import prepare_for_much  # before there are threads, which get memory of their own
+
+        prepare_for_much()
     counts = Counts()
     with work(settings, counts if then_prune else None, accept_new_host_key) as doing:
         doing.reach(filters["server"])

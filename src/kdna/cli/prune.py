@@ -49,6 +49,9 @@ def command(settings: Settings, /, yes: bool, accept_new_host_key: bool, **chose
     kdna backup prune --dry-run
     kdna backup prune --server nas --max-repack 10GB
     """
+    from kdna.cli.process import prepare_for_much  # before there are threads, which get memory of their own
+
+    prepare_for_much()
     counts = Counts()
     with work(settings, counts, accept_new_host_key) as doing:
         result = prune(doing, counts, yes, **chosen)
