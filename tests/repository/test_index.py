@@ -63,7 +63,10 @@ def server() -> Server:
 
 
 def held(index: Index, upto: int = 60) -> set[int]:
-    return {number for number in range(upto) if index.has(blob(number))}
+    found = {number for number in range(upto) if index.has(blob(number))}
+    lacking = index.lacking([blob(number) for number in range(upto)])
+    assert sorted(lacking) == sorted(blob(number) for number in range(upto) if number not in found)
+    return found
 
 
 def test_blobs_count_that_lie_in_packs_which_are_listed_whole_and_not_condemned(server, tmp_path):

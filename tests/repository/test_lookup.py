@@ -56,6 +56,8 @@ def test_a_table_finds_every_copy_of_every_blob_and_nothing_else(content):
     for number in range(302):
         assert {tuple(place) for place in table.where(blob(number))} == wanted.get(blob(number), set())
         assert table.has(blob(number)) == (blob(number) in wanted)
+    everything = [blob(number) for number in range(302)]
+    assert table.lacking(everything) == [one for one in everything if one not in wanted]
     assert {pack.name: pack.size for pack in table.packs()} == {pack.name: pack.size for pack in tables}
 
 
@@ -78,6 +80,7 @@ def test_blobs_of_a_pack_that_does_not_count_are_not_there():
     table = table_of([good, bad])
     table.judge(lambda name, size: name == good.name)
     assert [table.has(blob(number)) for number in (1, 2, 3)] == [True, True, False]
+    assert table.lacking([blob(number) for number in (3, 1, 2, 4)]) == [blob(3), blob(4)]
     assert [place.pack for place in table.where(blob(2))] == [good.name]
 
 

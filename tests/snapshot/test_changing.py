@@ -10,7 +10,7 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -40,6 +40,9 @@ class Meddled:
 
     def has(self, blob_id: bytes) -> bool:
         return self._session.has(blob_id)
+
+    def has_all(self, blob_ids: Sequence[bytes]) -> bool:
+        return self._session.has_all(blob_ids)
 
     def put(self, data: bytes) -> tuple[bytes, bool]:
         self._act()

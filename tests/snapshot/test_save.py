@@ -539,6 +539,40 @@ def test_files_whose_blobs_are_gone_are_stored_again(client, medium, source, lis
     assert again.counts.unchanged == 21
 
 
+def test_of_many_unchanged_files_those_whose_blobs_are_gone_are_stored_again_and_no_others(client, medium, source):
+    for number in range(0, 300, 3):
+        (source / f"{number:03}").write_bytes(b"content %d" % number)
+    client.save(source)
+    kept = set(medium.objects)
+    for number in range(300):
+        (source / f"{number:03}").write_bytes(b"content %d" % number)
+    client.save(source)
+    trees_ = tree_packs(client, medium)
+    for name in set(medium.objects) - kept:
+        if name.startswith(layout.PACKS) and name not in trees_:
+            del medium.objects[name]
+    done = client.save(source)
+    assert (done.counts.unchanged, done.counts.changed, done.counts.new) == (100, 200, 0)
+    comes_back(client, done, source)
+
+
+def test_a_large_folder_is_cut_alike_whatever_was_taken_over_of_it(client, source, tmp_path):
+    for number in range(6000):
+        (source / f"{number:05}").write_bytes(b"content %d" % (number % 10))
+    client.save(source)
+    (source / "02500a").write_bytes(b"new")
+    (source / "04000").unlink()
+    done = client.save(source)
+    assert (done.counts.unchanged, done.counts.new) == (5999, 1)
+    (tmp_path / "link").symlink_to(source)
+    read = client.save(tmp_path / "link")
+    assert read.counts.new == 6000
+    one, other = (client.opened(made.sid)[2].root.content for made in (done, read))
+    assert one == other
+    assert len(one) > 32
+    comes_back(client, done, source)
+
+
 def test_a_pack_without_an_index_is_found_again(client, medium, source):
     fill(source)
     client.save(source)

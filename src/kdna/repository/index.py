@@ -66,6 +66,7 @@ class Index:
         self._listed: Mapping[bytes, int] = {}
         self._condemned: Container[bytes] = frozenset()
         self._own: set[bytes] = set()  # packs that this client knows of from another source than the listing
+        self._likely: Lookup | None = None  # the table that knew what was asked for last
         self._unreadable: set[bytes] = set()  # blobs of which no copy could be read
         self._changing = threading.RLock()
 
@@ -229,6 +230,24 @@ class Index:
             self._heal(spoiled)
             return self.has(blob)
         return False
+
+    def lacking(self, blobs: Sequence[bytes]) -> Sequence[bytes]:
+        """Those of many blobs that cannot be relied upon.
+
+        What is asked for together was often stored together, so the table that knew the last of them comes first.
+        """
+        distrusted = [blob for blob in blobs if blob in self._unreadable] if self._unreadable else []
+        left = blobs
+        try:
+            for table in sorted(self._tables, key=lambda table: table is not self._likely):
+                if not left:
+                    break
+                self._likely = table
+                left = table.lacking(left)
+        except Spoiled as spoiled:
+            self._heal(spoiled)
+            return self.lacking(blobs)
+        return [*distrusted, *left] if distrusted else left
 
     def where(self, blob: bytes) -> Iterator[Location]:
         """Every copy of a blob in a pack that is there, those in packs that count first.

@@ -30,7 +30,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 
 import msgspec
@@ -162,6 +162,10 @@ class Session:
     def has(self, blob_id: bytes) -> bool:
         """Whether a blob is stored, or on its way."""
         return blob_id in self._pending or self._reader.index.has(blob_id)
+
+    def has_all(self, blob_ids: Sequence[bytes]) -> bool:
+        """Whether each of these blobs is stored, or on its way."""
+        return self._pending.issuperset(self._reader.index.lacking(blob_ids))
 
     def put(self, data: bytes) -> tuple[bytes, bool]:
         """Store a data blob unless it is stored; its id, and whether it was new. Raises `StorageError`."""
@@ -359,6 +363,10 @@ class Trial:
     def has(self, blob_id: bytes) -> bool:
         """Whether a blob is stored, or would be by now."""
         return blob_id in self._seen or self._index.has(blob_id)
+
+    def has_all(self, blob_ids: Sequence[bytes]) -> bool:
+        """Whether each of these blobs is stored, or would be by now."""
+        return self._seen.issuperset(self._index.lacking(blob_ids))
 
     def put(self, data: bytes) -> tuple[bytes, bool]:
         """The id of a data blob, and whether it would be new."""

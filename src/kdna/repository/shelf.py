@@ -145,7 +145,7 @@ class ShelfStore:
     """A session, or a trial of one, that remembers the tree blobs that pass through it."""
 
     def __init__(self, store: Session | Trial, shelf: Shelf) -> None:
-        self.has, self.put = store.has, store.put  # once for every file
+        self.has, self.has_all, self.put = store.has, store.has_all, store.put  # for every file
         self._put_tree = store.put_tree
         self._shelf = shelf
 

@@ -21,7 +21,7 @@ FILE, FOLDER, SYMLINK, FIFO, CHARACTER, BLOCK = range(1, 7)
 ID = 32
 IDS_IN_NODE = 1024  # a longer list of blobs is stored as blobs itself
 
-_PART_LEAST = 1024
+PART_LEAST = 1024
 _PART_MOST = 16 * 1024
 _PART_MASK = 0xFFF
 _PART_BYTES = 4 * 1024 * 1024  # a part of more is halved; no part that can be read is much larger
@@ -93,7 +93,7 @@ def decode_part(data: bytes) -> list[Node]:
 
 def ends_part(count: int, name: bytes) -> bool:
     """Whether a part that now has `count` nodes ends after the node called `name`."""
-    return count >= _PART_MOST or (count >= _PART_LEAST and zlib.crc32(name) & _PART_MASK == 0)
+    return count >= _PART_MOST or (count >= PART_LEAST and zlib.crc32(name) & _PART_MASK == 0)
 
 
 def cut_list(ids: Iterable[bytes]) -> Iterator[bytes]:

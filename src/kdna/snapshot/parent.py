@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from kdna.errors import Damaged
 from kdna.progress import Sink
 from kdna.repository.reader import Reader
 from kdna.snapshot.manifest import Manifest
 from kdna.snapshot.node import FILE, ID, Node, decode_part
+from kdna.snapshot.select import Rules
 from kdna.snapshot.store import Store
 
 _TICK = 2_000_000_000  # ns: the coarsest file times in use (FAT), and room for a clock that lags the kernel's
 U64 = (1 << 64) - 1  # Windows has inodes of 128 bits
+
+Look = Callable[[bytes], os.stat_result]
 
 
 class Parent:
@@ -25,15 +29,16 @@ class Parent:
         # A file changed within the tick in which the parent read it may have the very times it had then.
         self.racy = manifest.began - _TICK if manifest else 0
         self.damaged = False  # some of it could not be read
-        self._has = store.has
+        self._store = store
+        self._singly = 0  # how many entries to come are to be asked for each by itself
         self._reader = reader
         self._sink = sink
 
-    def nodes(self, folder: Node) -> Iterator[Node]:
+    def parts(self, folder: Node) -> Iterator[list[Node]]:
         """What the snapshot has in a folder, in order; nothing more once a part of it can't be read."""
         for part in folder.ids():
             try:
-                yield from decode_part(self._reader.blob(part, tree=True))
+                yield decode_part(self._reader.blob(part, tree=True))
             except Damaged as error:
                 if not self.damaged:
                     self._sink.notice(f"An earlier backup is damaged ({error}); what it can't tell is read again.")
@@ -47,6 +52,60 @@ class Parent:
         except Damaged:
             return False
         return True
+
+    def run(
+        self, names: Sequence[bytes], olds: Sequence[Node], look: Look, rules: Rules
+    ) -> tuple[list[Node], os.stat_result | None]:
+        """The plainly unchanged files that come next, and what the entry behind them is if it was looked at.
+
+        Of both lists the last is the next. This is the loop that every file passes through, so it allocates little and
+        calls nothing but the system. That all of them are stored is asked at the end; should one of them not be, there
+        is no run, and each of them will be asked for by itself.
+        """
+        if self._singly:
+            self._singly -= 1
+            return [], None
+        racy, excludes = self.racy, rules.excludes if rules else None
+        run: list[Node] = []
+        status = None
+        with contextlib.suppress(OSError):  # whoever looks at that entry by itself hears of it
+            for name, node in zip(reversed(names), reversed(olds), strict=False):
+                status = None
+                if node.name != name or node.kind != FILE or node.ctime >= racy or node.mtime >= racy:
+                    break
+                if excludes is not None and excludes(name, False):
+                    break
+                status = look(name)
+                if (
+                    node.ctime != status.st_ctime_ns
+                    or node.mtime != status.st_mtime_ns
+                    or node.size != status.st_size
+                    or node.inode != status.st_ino
+                    or status.st_nlink != 1
+                    or node.mode | stat.S_IFREG != status.st_mode
+                    or node.uid != status.st_uid
+                    or node.gid != status.st_gid
+                ):
+                    break
+                run.append(node)
+            else:
+                status = None
+        if self._all_stored(run):
+            return run, status
+        self._singly = len(run) - 1  # the first of them is next
+        return [], None
+
+    def _all_stored(self, files: Sequence[Node]) -> bool:
+        """The same as `stored` for many at once."""
+        blobs: list[bytes] = []
+        for node in files:
+            if len(node.content) == ID and node.extra is None:  # nearly every file
+                blobs.append(node.content)
+            elif node.extra is None or not node.extra.listed:
+                blobs += node.ids()
+            elif not self.stored(node):
+                return False
+        return self._store.has_all(blobs)
 
     def unchanged(self, node: Node, status: os.stat_result) -> bool:
         """Whether an entry of the same name and kind is as it was, and its content is stored."""
@@ -65,11 +124,8 @@ class Parent:
 
     def stored(self, node: Node) -> bool:
         """Whether the content of a node can be relied upon: each blob is looked up, whatever a snapshot says of it."""
-        content = node.content
-        if len(content) == ID and node.extra is None:  # nearly every file
-            return self._has(content)
         ids = node.ids()
-        if not all(map(self._has, ids)):
+        if not all(map(self._store.has, ids)):
             return False
         if node.extra is None or not node.extra.listed:
             return True
@@ -77,4 +133,4 @@ class Parent:
             lists = b"".join(self._reader.blob(blob, tree=True) for blob in ids)
         except Damaged:
             return False
-        return all(self._has(lists[at : at + ID]) for at in range(0, len(lists), ID))
+        return self._store.has_all([lists[at : at + ID] for at in range(0, len(lists), ID)])

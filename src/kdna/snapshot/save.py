@@ -5,6 +5,7 @@ same order, so neither needs to be searched and a folder of a million entries ne
 unchanged when kind, size, times, inode, owner and mode are what they were and its change time lies safely before the
 parent began: a change within the clock tick in which a file was read would leave no trace in its times. What is
 unchanged is taken over, content and all; when that goes for a whole folder, its tree is neither encoded nor looked up.
+Files that are plainly unchanged, nearly all of them, are taken over in runs: `Parent.run` is the loop for those.
 
 What is wrong with a source file is reported and the backup goes on; an error of the storage ends it.
 """
@@ -15,7 +16,7 @@ import errno
 import functools
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -27,16 +28,13 @@ from kdna.repository.reader import Reader
 from kdna.snapshot.entries import EntrySaver, node_of
 from kdna.snapshot.manifest import Manifest
 from kdna.snapshot.metadata import disk
-from kdna.snapshot.node import FILE, FOLDER, Extra, Node, encode_parts, ends_part
-from kdna.snapshot.parent import Parent
+from kdna.snapshot.node import FILE, FOLDER, PART_LEAST, Extra, Node, encode_parts, ends_part
+from kdna.snapshot.parent import Look, Parent
 from kdna.snapshot.select import CACHE_TAG, IGNORE_FILE, NO_RULES, Rules, is_cache_tag
 from kdna.snapshot.store import Store
 
-Look = Callable[[bytes], os.stat_result]
-
 _OPEN_FOLDERS = 100  # ancestors deeper than this are closed while folders below them are saved
 _IGNORE_MOST = 1 << 20  # bytes read of an ignore file
-_PART_CHECK = 1024  # a shorter part never ends
 # What opening something says that has become a symlink, a file, a folder, a socket since it was looked at, or nothing.
 _NOT_IT = {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.ENOENT}
 
@@ -69,14 +67,31 @@ class _Open:
     before: Node | None  # what the parent snapshot has here
     rules: Rules
     names: list[bytes] = field(default_factory=list)  # those still to come, the next one last
-    olds: Iterator[Node] = field(default_factory=lambda: iter(()))
-    old: Node | None = None  # the parent's next node, not passed yet
+    olds: list[Node] = field(default_factory=list)  # the parent's not passed yet, the next one last; empty at the end
+    more: Iterator[list[Node]] = field(default_factory=lambda: iter(()))  # of them
     folder: disk.Folder | None = None  # None while folders far below are saved
     look: Look | None = None
     extra: Extra | None = None
     nodes: list[Node] = field(default_factory=list)  # of the part being made
     parts: list[bytes] = field(default_factory=list)  # ids of the parts before
     same: bool = True  # every node so far is the parent's own, and none of the parent's was passed over
+
+    def pass_olds(self, count: int) -> None:
+        """Be done with the next nodes of the parent, which has at least so many here."""
+        del self.olds[len(self.olds) - count :]
+        while not self.olds and (part := next(self.more, None)) is not None:
+            self.olds = part[::-1]
+
+    def match(self, name: bytes) -> Node | None:
+        """What the parent has under the name that comes next. What it has before that is not there any more."""
+        while self.olds and self.olds[-1].name < name:
+            self.same = False
+            self.pass_olds(1)
+        if not self.olds or self.olds[-1].name != name:
+            return None
+        node = self.olds[-1]
+        self.pass_olds(1)
+        return node
 
     def add(self, node: Node, old: Node | None) -> None:
         """Take the next node, in order; `old` is the parent's node of that name."""
@@ -225,8 +240,8 @@ class _Saver:
             xattrs = self._entry_saver.xattrs(here.path, functools.partial(disk.read_xattrs, here.folder))
             here.extra = Extra(xattrs=xattrs) if xattrs else None
         if here.before is not None:
-            here.olds = self._parent.nodes(here.before)
-            here.old = next(here.olds, None)
+            here.more = self._parent.parts(here.before)
+            here.pass_olds(0)
 
     def _select(self, here: _Open, folder: disk.Folder, names: list[bytes]) -> list[bytes]:
         """Obey what the folder itself says of what to leave out."""
@@ -246,7 +261,7 @@ class _Saver:
         """Close a folder and make its node."""
         _close(here)
         before = here.before
-        if before is not None and here.same and here.old is None and not here.parts and self._parent.stored(before):
+        if before is not None and here.same and not here.olds and not here.parts and self._parent.stored(before):
             content = before.content
         else:
             self._end_part(here)
@@ -270,78 +285,61 @@ class _Saver:
             self._store.put_tree(part)
         return blob
 
-    # entries: the loop that every file passes through
+    # entries
 
     def _look_into(self, here: _Open) -> Look | None:
         """What tells what an entry of a folder is; None when the folder is not open."""
         if here.look is None and here.folder is not None:
             new = here.before is None
-            here.look = (
-                self._entry_saver.ahead.looker(here.folder, here.names)
-                if new
-                else functools.partial(disk.look, here.folder)
-            )
+            here.look = self._entry_saver.ahead.looker(here.folder, here.names) if new else disk.looker(here.folder)
         return here.look
 
     def _entries(self, here: _Open) -> _Open | None:
         """Save entries until a folder is met, which is returned to be saved first; None when there are no more."""
-        counts, rules, racy, owners = self._counts, here.rules, self._parent.racy, self._owners
-        stored = self._parent.stored
-        names, olds, old, nodes = here.names, here.olds, here.old, here.nodes
-        owner = (-1, -1)
         look = self._look_into(here)
-        while names and look:
-            name = names.pop()
+        while here.names and look:
+            status = self._take_over(here, look) if here.olds and here.olds[-1].kind == FILE else None
+            if not here.names:
+                break
+            name = here.names.pop()
             try:
-                status = look(name)
+                status = status or look(name)
             except OSError as error:
                 self._failed(os.path.join(here.path, name), error)
                 continue
-            while old is not None and old.name < name:
-                here.same = False
-                old = next(olds, None)
-            match = None
-            if old is not None and old.name == name:
-                match, old = old, next(olds, None)
-            mode = status.st_mode
-            if rules and rules.excludes(name, stat.S_ISDIR(mode)):
-                counts.excluded += 1
+            match = here.match(name)
+            is_folder = stat.S_ISDIR(status.st_mode)
+            if here.rules and here.rules.excludes(name, is_folder):
+                self._counts.excluded += 1
                 here.same = here.same and match is None
                 continue
-            if (status.st_uid, status.st_gid) != owner:
-                owner = (status.st_uid, status.st_gid)
-                owners.add(owner)
-            if (
-                match is not None
-                and match.ctime < racy
-                and match.mtime < racy
-                and match.ctime == status.st_ctime_ns
-                and match.mtime == status.st_mtime_ns
-                and match.size == status.st_size
-                and match.inode == status.st_ino
-                and status.st_nlink == 1
-                and match.mode == mode & 0o7777
-                and match.kind == FILE
-                and match.uid == status.st_uid
-                and match.gid == status.st_gid
-                and stored(match)
-            ):
-                counts.files += 1
-                counts.unchanged += 1
-                counts.bytes += match.size
-                nodes.append(match)
-            elif stat.S_ISDIR(mode):
+            self._owners.add((status.st_uid, status.st_gid))
+            if is_folder:
                 child = self._subfolder(here, name, status, match)
                 if child is not None:
-                    here.old = old
                     return child
             else:
                 self._entry(here, name, status, match)
-            if len(nodes) >= _PART_CHECK and ends_part(len(nodes), name):
-                self._end_part(here)
-                nodes = here.nodes
-        here.old = old
+            self._end_part_if_due(here, name)
         return None
+
+    def _take_over(self, here: _Open, look: Look) -> os.stat_result | None:
+        """Take over the plainly unchanged files that come next; what the entry behind them is, if that is known."""
+        run, status = self._parent.run(here.names, here.olds, look, here.rules)
+        if not run:
+            return status
+        del here.names[len(here.names) - len(run) :]
+        here.pass_olds(len(run))
+        self._counts.files += len(run)
+        self._counts.unchanged += len(run)
+        self._counts.bytes += sum(node.size for node in run)
+        self._owners.update({(node.uid, node.gid) for node in run})
+        short = max(0, PART_LEAST - 1 - len(here.nodes))  # so many more nodes end no part, whatever they are called
+        here.nodes += run[:short]
+        for node in run[short:]:
+            here.nodes.append(node)
+            self._end_part_if_due(here, node.name)
+        return status
 
     def _subfolder(self, here: _Open, name: bytes, status: os.stat_result, match: Node | None) -> _Open | None:
         """A folder to be saved next; None when it is left out, or kept empty because it is a mount point."""

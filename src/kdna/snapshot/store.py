@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 
@@ -10,6 +11,9 @@ class Store(Protocol):
 
     def has(self, blob_id: bytes) -> bool:
         """Whether a blob is stored, or on its way."""
+
+    def has_all(self, blob_ids: Sequence[bytes]) -> bool:
+        """The same of many, best of such that were stored together."""
 
     def put(self, data: bytes) -> tuple[bytes, bool]:
         """Store a data blob; its id and whether it was new."""

@@ -7,7 +7,7 @@ wanted name is stored, everything else is dropped. The name is the hash of the c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -36,6 +36,10 @@ class Wanted:
     def has(self, blob_id: bytes) -> bool:
         """Whether a blob need not be looked for."""
         return blob_id not in self.missing
+
+    def has_all(self, blob_ids: Sequence[bytes]) -> bool:
+        """Whether none of these blobs need be looked for."""
+        return self.missing.isdisjoint(blob_ids)
 
     def put(self, data: bytes) -> tuple[bytes, bool]:
         """Store a data blob if it is wanted."""
