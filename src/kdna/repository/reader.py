@@ -190,7 +190,9 @@ class Reader:
         tried: set[Location] = set()
         more, gone = True, False
         while more:
-            for location in [place for place in self.where(blob) if place not in tried]:
+            for location in self._copies(blob):
+                if location in tried:
+                    continue
                 tried.add(location)
                 try:
                     return self.cut(self.frame(location), location, blob, tree)
@@ -203,6 +205,13 @@ class Reader:
                 return self._anew().blob(blob, tree)
         self.index.distrust(blob)
         raise Damaged(f"blob {blob.hex()[:16]} cannot be read: {problem}", damage_hint(f"blob {blob.hex()[:16]}"))
+
+    def _copies(self, blob: bytes) -> Iterator[Location]:
+        """Copies of a blob to try. Nearly always the first is good, so others are looked for only when it is not."""
+        first = next(self.index.where(blob), None)
+        if first is not None:
+            yield first
+        yield from self.where(blob)
 
     def _anew(self) -> Reader:
         """A reader that has looked since packs went. This one keeps its view: a session may rely on what is in it."""
