@@ -123,6 +123,16 @@ def test_a_folder_that_may_not_be_written_denies(tmp_path: Path) -> None:
 
 
 @posix_only
+def test_of_objects_created_together_none_is_there_after_one_that_failed_and_nothing_is_left(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    storage.create("tags", [b"a file where a folder should be"])
+    with pytest.raises(StorageError, match="Not a directory"):
+        storage.create_together([("manifests/0", [b"x"]), ("tags/0", [b"y"]), ("index/0", [b"z"])])
+    assert {entry.name for entry in storage.list("")} == {"tags", "manifests/0"}
+    assert storage.list("tmp") == []
+
+
+@posix_only
 def test_sync_flushes_every_folder_that_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flushed: list[str] = []
     real = os.fsync
