@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from kdna import __version__
@@ -25,6 +26,7 @@ from kdna.config.records import Server
 from kdna.config.values import check_text, show
 from kdna.errors import Fenced, KdnaError, NoRepository, SourceError, TagTaken, UsageError
 from kdna.progress import Counts
+from kdna.repository.ahead import begin
 from kdna.repository.layout import TAGS
 from kdna.repository.opening import Repository, create_repository
 from kdna.repository.reader import Reader
@@ -209,13 +211,15 @@ class _Job:
                     return encode_manifest(self._manifest(tag, began, saved, mine.client, sent))
 
                 sid = session.commit(describe, (self._request.project, tag))
+                # Beside the other note of it: two that are flushed at once take the time of one.
+                known = begin(partial(remember, self._caller.home, repository.id, [sid], []))
                 if shelf is not None:
                     shelf.done(describe(session.counts.bytes_sent))
                 try:
                     mine.done(sid)
                 except OSError as error:
                     self._caller.sink.notice(f"The backup is done, but not counted on this machine: {error}")
-            remember(self._caller.home, repository.id, [sid], [])
+                known.result()
         self._caller.tell_of_damage(reader.damaged)
         return _Made(tag, sid)
 
