@@ -19,9 +19,8 @@ from kdna.storage.disk import NEW_FILE, flush_file, flush_folder, move_exclusive
 from kdna.storage.names import TEMPORARY, check_folder, check_name, is_name, temporary_name
 
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
-_FLUSHED_AT_ONCE = 4  # files
 _HASHED_AT_ONCE = 1 << 20  # bytes
-_FLUSHED_AT_ONCE = 16  # folders: a disk brings many to its medium in the time it takes for one
+_FLUSHED_AT_ONCE = 16  # files or folders: a disk brings many to its medium in the time it takes for one
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
