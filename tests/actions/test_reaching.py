@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from kdna.actions.caller import Caller
+from kdna.actions.places import connected
 from kdna.actions.reaching import Begun, let_go, opened, reach
 from kdna.config.file import edit
 from kdna.config.home import Home
@@ -64,6 +66,28 @@ def test_a_server_that_is_another_by_now_is_connected_to_anew(caller, sshd):
     assert storage is not begun.storage.result(20)
     storage.close()
     begun.storage.result().close()
+
+
+def test_what_one_action_is_done_with_serves_the_next_where_the_caller_keeps_it(caller, sshd):
+    server = configured(caller, sshd)
+    keeping = replace(caller, keeps=True)
+    with connected(keeping, server) as place:
+        storage = place.storage(encrypted=True)
+    storage.list("")
+    begun = keeping.begun["S1"]
+    reach(keeping, "nas")
+    assert keeping.begun["S1"] is begun, "there is one already"
+    with connected(keeping, server) as place, connected(keeping, server) as other:
+        assert place.storage(encrypted=True).connection is storage.connection
+        assert other.storage(encrypted=True).connection is not storage.connection
+    let_go(keeping)
+    with pytest.raises(ConnectionLost, match="closed"):
+        storage.list("")
+    with connected(caller, server) as place:
+        storage = place.storage(encrypted=True)
+    assert not caller.begun
+    with pytest.raises(ConnectionLost, match="closed"):
+        storage.list("")
 
 
 def test_what_nobody_needs_is_ended(caller, sshd):

@@ -26,6 +26,7 @@ class Caller:
     passphrase: AskPassphrase | None = None
     new_passphrase: AskPassphrase | None = None  # asks twice
     begun: dict[str, Begun] = field(default_factory=dict, compare=False)  # connections, by the server's id
+    keeps: bool = False  # connections that an action is done with, for another action of the same command
 
     def tell_of_damage(self, damaged: Mapping[str, str]) -> None:
         """Warn of objects on the server that were met and could not be read: nothing needed them, this time."""

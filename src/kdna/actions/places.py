@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from kdna.actions.caller import AskHostKey, Caller
 from kdna.actions.keys import ensure_key
-from kdna.actions.reaching import FOLDER, folder_of, opened
+from kdna.actions.reaching import FOLDER, folder_of, leave, opened
 from kdna.actions.remembering import Known, known_at, recall, remember_place
 from kdna.config.records import Server
 from kdna.errors import Denied, Exists, HostKeyUnknown, NoRepository, Unreachable, Unsupported, Vanished, WrongKey
@@ -60,7 +60,7 @@ class Link:
 
 
 class Place:
-    """An open connection to a server. `close` ends it and everything opened through it."""
+    """An open connection to a server. After `close`, nothing that was opened through it may be used."""
 
     def __init__(self, server: Server, base: Storage, below: Callable[[str], Storage], caller: Caller) -> None:
         self.server = server
@@ -153,8 +153,8 @@ class Place:
         return sum(entry.size for entry in self._base.list(""))
 
     def close(self) -> None:
-        """End the connection."""
-        self._base.close()
+        """End the connection, unless the caller keeps it."""
+        leave(self.caller, self.server, self._base)
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def reach(caller: Caller, name: str | None) -> None:
     """
     with suppress(KdnaError, OSError, ImportError):
         server = load(caller.home).choose_server(name, built_in(caller.home.repository))
-        if server.local_path() is None:
+        if server.local_path() is None and server.id not in caller.begun:
             opening.load()
             caller.begun[server.id] = Begun(server, _in_background(server))
 
@@ -53,6 +53,16 @@ def opened(caller: Caller, server: Server, trust: AskHostKey | None) -> Storage:
         with suppress(HostKeyUnknown):  # nobody was asked yet
             return begun.storage.result()
     return _open(server, trust)
+
+
+def leave(caller: Caller, server: Server, storage: Storage) -> None:
+    """End a connection, or leave it to the next action where the caller keeps them, as one that was begun."""
+    if not caller.keeps or server.local_path() is not None or server.id in caller.begun:
+        storage.close()
+        return
+    made: Future[Storage] = Future()
+    made.set_result(storage)
+    caller.begun[server.id] = Begun(server, made)
 
 
 def let_go(caller: Caller) -> None:

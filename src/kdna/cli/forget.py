@@ -65,7 +65,7 @@ def command(
 
         prepare_for_much()
     counts = Counts()
-    with work(settings, counts if then_prune else None, accept_new_host_key) as doing:
+    with work(settings, counts if then_prune else None, accept_new_host_key, several=then_prune) as doing:
         doing.reach(filters["server"])
         # heavy: what reads and judges the backups, which --help must not wait for
         from kdna.actions.catalog import Wanted

@@ -40,8 +40,13 @@ class Work:
 
 
 @contextmanager
-def work(settings: Settings, counts: Counts | None = None, accept_new_host_key: bool = False) -> Iterator[Work]:
-    """For the length of a block, progress is shown and questions can be asked."""
+def work(
+    settings: Settings, counts: Counts | None = None, accept_new_host_key: bool = False, several: bool = False
+) -> Iterator[Work]:
+    """For the length of a block, progress is shown and questions can be asked.
+
+    `several` actions on the same servers use one connection to each.
+    """
     # pathlib and what it brings in, which --help must not wait for
     from kdna.actions.caller import Caller
     from kdna.config.home import Home
@@ -50,7 +55,7 @@ def work(settings: Settings, counts: Counts | None = None, accept_new_host_key: 
         home = Home.locate()
         trust = _trust(shown, accept_new_host_key)
         ask, ask_twice = _passphrase(shown, _ELSE), _twice(_passphrase(shown, _ELSE_NEW))
-        caller = Caller(home, shown, trust, ask, ask_twice)
+        caller = Caller(home, shown, trust, ask, ask_twice, keeps=several)
         try:
             yield Work(caller, shown)
         finally:
