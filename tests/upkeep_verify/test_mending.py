@@ -203,7 +203,7 @@ def test_a_damaged_pack_stays_while_a_backup_runs_that_may_rely_on_it(world: Wor
         assert record.packs == {layout.pack_of(name)}
         reader = repository.reader()
         with repository.session(reader, {"host": "late"}):  # whoever begins now relies on the copy
-            assert next(reader.index.where(open_tables(world, name)[0])).pack not in record.packs
+            assert reader.index.where(open_tables(world, name)[0])[0].pack not in record.packs
     mended = world.repair(world.medium)
     assert layout.quarantine(layout.last(mended.quarantine), name) in world.medium.objects
     assert world.restore_all(world.medium).whole

@@ -249,20 +249,23 @@ class Index:
             return self.lacking(blobs)
         return [*distrusted, *left] if distrusted else left
 
-    def where(self, blob: bytes) -> Iterator[Location]:
+    def where(self, blob: bytes) -> list[Location]:
         """Every copy of a blob in a pack that is there, those in packs that count first.
 
         One that is condemned, or has another length than it should, may still give back what is looked for.
         """
-        yield from self._places(blob, Lookup.where)
-        yield from (place for place in self._places(blob, Lookup.others) if place.pack in self._listed)
-
-    def _places(self, blob: bytes, where: Callable[[Lookup, bytes], Iterator[Location]]) -> list[Location]:
-        while True:
-            try:
-                return [place for table in self._tables for place in where(table, blob)]
-            except Spoiled as spoiled:
-                self._heal(spoiled)
+        found, others = [], []
+        try:
+            for table in self._tables:
+                for usable, place in table.copies(blob):
+                    if usable:
+                        found.append(place)
+                    elif place.pack in self._listed:
+                        others.append(place)
+        except Spoiled as spoiled:
+            self._heal(spoiled)
+            return self.where(blob)
+        return found + others
 
     def distrust(self, blob: bytes) -> None:
         """No copy of a blob could be read: store it again when it comes by."""

@@ -197,20 +197,14 @@ class Lookup:
                 lacking.append(blob)
         return lacking
 
-    def where(self, blob: bytes) -> Iterator[Location]:
+    def where(self, blob: bytes) -> list[Location]:
         """Every usable copy of a blob."""
-        return self._copies(blob, usable=True)
+        return [place for usable, place in self.copies(blob) if usable]
 
-    def others(self, blob: bytes) -> Iterator[Location]:
-        """Every copy in packs that do not count, of those that the table speaks of."""
-        return self._copies(blob, usable=False)
-
-    def _copies(self, blob: bytes, usable: bool) -> Iterator[Location]:
-        for _, frame, start, length in self._places(blob):
-            if bool(self._usable[self.pack_of[frame]]) is usable:
-                found = self._location(frame, start, length)
-                if found is not None:
-                    yield found
+    def copies(self, blob: bytes) -> list[tuple[bool, Location]]:
+        """Every copy of a blob that the table speaks of, and whether its pack counts."""
+        found = (self._location(frame, start, length) for _, frame, start, length in self._places(blob))
+        return [copy for copy in found if copy is not None]
 
     def _places(self, blob: bytes) -> list[tuple[int, int, int, int]]:
         """(number of the row, frame, start, length) of every copy of a blob."""
@@ -231,15 +225,16 @@ class Lookup:
                 at = data.find(blob, at + 1, high)
         return found
 
-    def _location(self, frame: int, start: int, length: int) -> Location | None:
-        """Where a row leads; None when its segment is gone."""
+    def _location(self, frame: int, start: int, length: int) -> tuple[bool, Location] | None:
+        """Where a row leads, and whether that counts; None when its segment is gone."""
         pack, number, offset, sealed, packed = FRAME.unpack_from(self.frames_section, frame * FRAME.size)
         name, _, first, tree, source = PACK.unpack_from(self.packs_section, pack * PACK.size)
         if not self.active[source]:
             return None
         last = frame + 1 == self.frame_count or self.pack_of[frame + 1] != pack
         raw, method = packed & (1 << RAW_BITS) - 1, packed >> RAW_BITS
-        return Location(name, bool(tree), number, last, first + offset, sealed, raw, method, start, length)
+        place = Location(name, bool(tree), number, last, first + offset, sealed, raw, method, start, length)
+        return bool(self._usable[pack]), place
 
     # all of it
 

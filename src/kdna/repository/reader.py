@@ -157,10 +157,10 @@ class Reader:
 
     def where(self, blob: bytes) -> list[Location]:
         """Every copy of a blob, in packs that are listed. Raises `Damaged` when there is none."""
-        found = list(self.index.where(blob))
+        found = self.index.where(blob)
         if not found:
             self.adopt()
-            found = list(self.index.where(blob))
+            found = self.index.where(blob)
         if not found:
             raise Damaged(f"blob {blob.hex()[:16]} is in no pack on the server", damage_hint(f"blob {blob.hex()[:16]}"))
         return found
@@ -190,9 +190,7 @@ class Reader:
         tried: set[Location] = set()
         more, gone = True, False
         while more:
-            for location in self._copies(blob):
-                if location in tried:
-                    continue
+            for location in [place for place in self.where(blob) if place not in tried]:
                 tried.add(location)
                 try:
                     return self.cut(self.frame(location), location, blob, tree)
@@ -205,13 +203,6 @@ class Reader:
                 return self._anew().blob(blob, tree)
         self.index.distrust(blob)
         raise Damaged(f"blob {blob.hex()[:16]} cannot be read: {problem}", damage_hint(f"blob {blob.hex()[:16]}"))
-
-    def _copies(self, blob: bytes) -> Iterator[Location]:
-        """Copies of a blob to try. Nearly always the first is good, so others are looked for only when it is not."""
-        first = next(self.index.where(blob), None)
-        if first is not None:
-            yield first
-        yield from self.where(blob)
 
     def _anew(self) -> Reader:
         """A reader that has looked since packs went. This one keeps its view: a session may rely on what is in it."""

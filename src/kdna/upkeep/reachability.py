@@ -110,8 +110,8 @@ class Reachability:
         where = self._reader.index.where
 
         def place(wanted: _Wanted) -> tuple[bytes, int, int]:
-            found = next(where(wanted.blob), None)
-            return (found.pack, found.number, found.start) if found else (b"", 0, 0)
+            found = where(wanted.blob)
+            return (found[0].pack, found[0].number, found[0].start) if found else (b"", 0, 0)
 
         return sorted(batch, key=place)
 
@@ -142,7 +142,7 @@ class Reachability:
 
     def _mark(self, blob: bytes, sid: str, path: bytes) -> bool:
         """Mark a blob; False when there is none."""
-        if self.marks.add(blob) is None and next(self._reader.index.where(blob), None) is None:
+        if self.marks.add(blob) is None and not self._reader.index.where(blob):
             name = f"blob {blob.hex()[:16]}"
             self._report(Trouble(sid, path, blob, Damaged(f"{name} is in no pack on the server", damage_hint(name))))
             return False
