@@ -7,16 +7,21 @@ table says is more: a name can be made for any bytes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 from kdna.errors import Damaged, KdnaError, NewerFormat, WrongKey
 from kdna.repository.compress import decompress
-from kdna.repository.pack import FrameTable, PackTable, read_table
+from kdna.repository.pack import FrameTable, PackTable, read_table, unpack_lengths
 from kdna.seal.envelope import HEADER_MAX, Seal
 from kdna.upkeep.findings import Blob
 
 Problem = tuple[type[KdnaError], str]
+# Only one thread names blobs at a time. It lets go of the interpreter for microseconds at each; of two that do so, each
+# would wait for the other at every blob, while one leaves it to those that open frames, which hardly need it.
+_naming = threading.Lock()
 
 
 class Checked(NamedTuple):
@@ -81,7 +86,6 @@ def _bad_frames(seal: Seal, table: PackTable, data: bytes) -> dict[int, str]:
         opener = seal.reader(data[:HEADER_MAX])
     except (Damaged, WrongKey, NewerFormat) as error:
         return dict.fromkeys(range(1, len(table.frames) + 1), str(error))
-    hasher = seal.hasher(table.tree)
     bad: dict[int, str] = {}
     at = table.first
     view = memoryview(data)
@@ -93,9 +97,20 @@ def _bad_frames(seal: Seal, table: PackTable, data: bytes) -> dict[int, str]:
         except Damaged as error:
             bad[number] = str(error)
             continue
-        if wrong := sum(hasher(raw[start : start + length]) != ident for ident, start, length in frame.blobs()):
+        if wrong := _wrong_blobs(seal.hasher(table.tree), frame, raw):
             bad[number] = f"{wrong} of its {frame.count} blobs are others than its table says"
     return bad
+
+
+def _wrong_blobs(hasher: Callable[[memoryview], bytes], frame: FrameTable, raw: bytes) -> int:
+    """How many blobs of a frame are others than its table says."""
+    view = memoryview(raw)
+    lengths = unpack_lengths(frame.lengths)
+    with _naming:
+        names = [hasher(view[end - length : end]) for end, length in zip(accumulate(lengths), lengths, strict=True)]
+    if b"".join(names) == frame.ids:
+        return 0
+    return sum(name != ident for name, (ident, _, _) in zip(names, frame.blobs(), strict=True))
 
 
 def good_blobs(seal: Seal, checked: Checked, data: bytes) -> Iterator[tuple[Blob, bytes]]:

@@ -38,7 +38,7 @@ from kdna.upkeep.records import Records, read_records, spare_findings
 from kdna.upkeep.survey import Survey, index_findings, survey
 from kdna.upkeep.trace import Tracer
 
-_AHEAD = 3  # packs that are being read or checked at a time
+_AHEAD = 2  # packs that are being read or checked at a time
 _BATCH = 512 * 1024 * 1024  # bytes that a server hashes before it answers
 
 
