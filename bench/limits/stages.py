@@ -35,7 +35,7 @@ STAGES = {
     "decrypt": ["kdna.seal.envelope:ObjectReader.frame"],
     "decompress": ["kdna.repository.compress:decompress"],
     "plan": ["kdna.snapshot.restore:_Restorer.all", "kdna.snapshot.assemble:Assembler.add"],
-    "hand over": ["kdna.snapshot.assemble:Assembler._fetch"],
+    "hand over": ["kdna.snapshot.assemble:Assembler._hand_over"],
     "make": ["kdna.snapshot.target:Target.write Target.make_folder Target.finish_folder"],
     "ssh": ["kdna.storage.ssh:_LoopThread._serve"],
 }

@@ -252,6 +252,27 @@ def test_files_made_by_processes_are_those_made_directly_whatever_the_order_of_t
     direct.close()
 
 
+def test_whole_files_do_not_wait_for_processes_that_are_busy(helped):
+    processes = helped.makers.helpers
+    names = [b"file%d" % number for number in range(2000)]
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        for number, name in enumerate(names):
+            helped.write(piece((b"folder%d" % (number % 8), name), name), name)
+        there = {path.name for path in helped.root.rglob("file*")}
+        assert 0 < len(there) < len(names)
+        assert there == {told.name for told in helped.told}
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
+    helped.makers.settle()
+    assert sorted(told.name for told in helped.told) == sorted(map(os.fsdecode, names))
+    assert {path.name: path.read_bytes() for path in helped.root.rglob("file*")} == dict(
+        zip(map(os.fsdecode, names), names, strict=True)
+    )
+
+
 def test_what_fits_into_no_batch_is_written_in_its_turn(helped):
     name, data = b"large", random.Random(1).randbytes(maker.SLOT + 5)
     number, half = next(numbers), len(data) - 10

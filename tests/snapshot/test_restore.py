@@ -16,8 +16,11 @@ from backups import Client, Done, leftovers, same
 from moments import once_before
 
 from kdna.errors import NoSuchBackup, TargetError
+from kdna.progress import Counts, Silent
 from kdna.repository import layout
-from kdna.snapshot.restore import RestoreOptions
+from kdna.repository.lookup import Location
+from kdna.repository.reader import Reader
+from kdna.snapshot.restore import RestoreOptions, restore
 from kdna.snapshot.select import filter_of
 from kdna.snapshot.target import temporary_name
 from kdna.storage.memory import Medium
@@ -297,6 +300,34 @@ def save_in_two_packs(client: Client, medium: Medium, source: Path) -> tuple[Don
         file.write(random.Random(3).randbytes(9 * MIB))
     (source / "kept").write_bytes(b"kept")
     return client.save(source), pack
+
+
+@pytest.mark.parametrize("batch", [16 * 1024, 10, 1])
+def test_no_frame_is_opened_twice_for_files_in_the_order_in_which_they_were_saved(
+    client, source, target, batch, monkeypatch
+):
+    monkeypatch.setattr("kdna.snapshot.assemble._BATCH", batch)
+    monkeypatch.setattr("kdna.repository.writer.FRAME_RAW", 100_000)
+    for number in range(90):
+        (source / f"file{number:02}").write_bytes(random.Random(number).randbytes(15_000))
+    (source / "large").write_bytes(random.Random(1).randbytes(5 * MIB))
+    done = client.save(source)
+    opened: list[tuple[bytes, int]] = []
+
+    class Counting(Reader):
+        def open_frame(self, location: Location, sealed: bytes | memoryview) -> bytes:
+            if not location.tree:
+                opened.append((location.pack, location.number))
+            return super().open_frame(location, sealed)
+
+    repository, _, manifest = client.opened(done.sid)
+    reader = Counting(repository.storage, repository.seal, repository.cache)
+    reader.refresh()
+    restore(reader, manifest, manifest.root, os.fsencode(target), RestoreOptions(), Counts(), Silent())
+    repository.close()
+    assert same(source, target)
+    assert len(opened) > 12
+    assert batch == 1 or len(opened) == len(set(opened))
 
 
 @pytest.mark.parametrize("batch", [16 * 1024, 3])

@@ -6,6 +6,7 @@ What is read is rounded to 64 KiB, so that a server that watches learns which re
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from kdna.errors import Damaged, Missing
@@ -14,8 +15,12 @@ from kdna.repository.parallel import in_order
 from kdna.repository.reader import Reader
 
 _ROUND = 64 * 1024
-_RUN = 8 * 1024 * 1024  # raw bytes of the frames fetched in one read
-_AHEAD = 4  # reads under way or waiting to be used, which bounds what is held in memory
+# Of the frames fetched in one read: bytes as they lie there, and raw.
+_SEALED = 4 * 1024 * 1024
+_RAW = 8 * 1024 * 1024
+# What is under way or waits to be used, which bounds what is held in memory.
+_READS = 3
+_FRAMES = 2
 
 
 class Opened(NamedTuple):
@@ -26,48 +31,63 @@ class Opened(NamedTuple):
     problem: Damaged | Missing | None
 
 
+class _Sealed(NamedTuple):
+    """A frame as it was read, or why it could not be."""
+
+    location: Location
+    data: memoryview
+    problem: Damaged | Missing | None
+
+
 def fetch(reader: Reader, locations: Iterable[Location]) -> Iterator[Opened]:
     """Every frame that holds one of these blobs, once each, pack by pack. Raises `StorageError`."""
     frames = {(place.pack, place.number): place for place in locations}
     runs = _runs([frames[key] for key in sorted(frames)])
-    for opened in in_order(lambda run: _open_run(reader, run), runs, _AHEAD, "kdna-fetch"):
-        yield from opened
+    read = in_order(partial(_read, reader), runs, _READS, "kdna-fetch")
+    sealed = (frame for run in read for frame in run)
+    return in_order(partial(_open, reader), sealed, _FRAMES, "kdna-open")
 
 
 def _runs(frames: Sequence[Location]) -> Iterator[list[Location]]:
     """Frames in runs to be read at once: of one pack, close together, not too much."""
     run: list[Location] = []
-    raw = 0
+    sealed = raw = 0
     for frame in frames:
         if run:
             last = run[-1]
             far = frame.offset - (last.offset + last.sealed) > _ROUND
-            if frame.pack != last.pack or far or raw + frame.raw > _RUN:
+            much = sealed + frame.sealed > _SEALED or raw + frame.raw > _RAW
+            if frame.pack != last.pack or far or much:
                 yield run
-                run, raw = [], 0
+                run, sealed, raw = [], 0, 0
         run.append(frame)
+        sealed += frame.sealed
         raw += frame.raw
     if run:
         yield run
 
 
-def _open_run(reader: Reader, run: list[Location]) -> list[Opened]:
-    """Read a run and open its frames."""
+def _read(reader: Reader, run: list[Location]) -> list[_Sealed]:
+    """Read a run."""
     start = run[0].offset // _ROUND * _ROUND
     end = -(-(run[-1].offset + run[-1].sealed) // _ROUND) * _ROUND
     try:
         data = memoryview(reader.read_pack(run[0], start, end - start))
     except (Damaged, Missing) as error:
-        return [Opened(frame, b"", error) for frame in run]
-    return [_open(reader, frame, data[frame.offset - start : frame.offset - start + frame.sealed]) for frame in run]
+        return [_Sealed(frame, memoryview(b""), error) for frame in run]
+    return [_Sealed(frame, data[frame.offset - start :][: frame.sealed], None) for frame in run]
 
 
-def _open(reader: Reader, frame: Location, sealed: memoryview) -> Opened:
-    try:
+def _open(reader: Reader, frame: _Sealed) -> Opened:
+    """Open a frame, which is read once more where that fails."""
+    location, data, problem = frame
+    if problem is None:
         try:
-            raw = reader.open_frame(frame, sealed)
-        except Damaged:
-            raw = reader.frame_again(frame)
-        return Opened(frame, raw, None)
-    except (Damaged, Missing) as error:
-        return Opened(frame, b"", error)
+            try:
+                raw = reader.open_frame(location, data)
+            except Damaged:
+                raw = reader.frame_again(location)
+            return Opened(location, raw, None)
+        except (Damaged, Missing) as error:
+            problem = error
+    return Opened(location, b"", problem)

@@ -1,5 +1,8 @@
 """Puts files together: blobs are wanted by thousands, their frames fetched once each, and cut up for the makers.
 
+While the frames of some thousands are fetched and opened by other threads, the next thousands are planned for: after
+every few blobs a frame is handed over, so that neither the processors nor the makers run out of work.
+
 What is on the disk already, in the file itself or in what a killed restore left of it, is compared with the ids and
 not fetched. A file takes its name when its last blob is written; one of which a part can't be had is left out, whole.
 """
@@ -10,7 +13,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from kdna.errors import Damaged, Missing, TargetError
 from kdna.progress import Counts
@@ -24,10 +27,12 @@ from kdna.snapshot.places import Places
 from kdna.snapshot.target import FULL, NoRoom, Piece, Target
 from kdna.snapshot.walk import Path, content_ids
 
-_BATCH = 8 * 1024  # blobs that are planned for together
+_BATCH = 4 * 1024  # blobs that are fetched together
+_FIRST = 1024  # fewer at first, twice as many each time, so that there is soon something to do
+_WHOLE = Places(None)  # of a file without holes
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _File:
     """A file that is being put together."""
 
@@ -50,6 +55,10 @@ class _Want(NamedTuple):
     location: Location
 
 
+_Frame: TypeAlias = tuple[bytes, int]  # its pack, and its number there
+_Wants: TypeAlias = dict[_Frame, list[_Want]]
+
+
 class Assembler:
     """Makes files in a target. `finished` is told of each; `problem` of what is wrong with one, and it raises
     `TargetError` where that ends the restore.
@@ -70,12 +79,18 @@ class Assembler:
         self._problem = problem
         self._makers: Makers[_File] = Makers(target, self._made)
         self._hash = reader.seal.hasher(tree=False)
-        self._wants: list[_Want] = []
-        self._wanted = 0  # bytes
+        self._wants: _Wants = {}
+        self._wanted = 0  # blobs among them
+        self._most = _FIRST  # blobs, before they are fetched
+        # What is being fetched, for whom, and how many blobs are planned for before another frame is handed over.
+        self._opened: Iterator[Opened] = iter(())
+        self._for: _Wants = {}
+        self._pace = 1
         self._files = 0
 
     def close(self) -> None:
         """End what is under way."""
+        self._opened = iter(())
         self._makers.close()
 
     def matches(self, path: Path, node: Node) -> bool:
@@ -137,17 +152,25 @@ class Assembler:
     def _plan(self, file: _File, left: int | None, old: int | None) -> None:
         """Take what is here, want what is not; a file of which all is here is complete."""
         for blob, at, location in self._blobs(file.node, file.places):
-            if not self._found_here(file, left, old, at, location, blob):
+            if (left is None and old is None) or not self._found_here(file, left, old, at, location, blob):
                 file.wanted += 1
-                self._wanted += location.length
-                self._wants.append(_Want(file, blob, at, location))
-                if len(self._wants) >= _BATCH:
-                    self._fetch()
+                self._want(_Want(file, blob, at, location))
             if file.failed:
                 return
         file.counted = True
         if not file.wanted:
             self._put(file, 0, b"")
+
+    def _want(self, want: _Want) -> None:
+        """Fetch a blob, with others when they are many. Raises `StorageError`, `TargetError`."""
+        location = want.location
+        self._wants.setdefault((location.pack, location.number), []).append(want)
+        self._wanted += 1
+        self._makers.expect(1, location.length)
+        if self._wanted >= min(self._most, _BATCH):
+            self._fetch((location.pack, location.number))
+        elif self._wanted % self._pace == 0:
+            self._hand_over()
 
     def _found_here(
         self, file: _File, left: int | None, old: int | None, at: int, location: Location, blob: bytes
@@ -163,19 +186,34 @@ class Assembler:
 
     def flush(self) -> None:
         """Return when everything wanted so far is fetched and written. Raises `StorageError`, `TargetError`."""
-        self._fetch()
+        self._fetch(None)
+        self._finish()
         self._makers.settle()
 
-    def _fetch(self) -> None:
-        """Fetch everything wanted so far and give it to the makers."""
-        wants, self._wants = self._wants, []
-        self._makers.expect(len(wants), self._wanted)
-        self._wanted = 0
-        by_frame: dict[tuple[bytes, int], list[_Want]] = {}
-        for want in wants:
-            by_frame.setdefault((want.location.pack, want.location.number), []).append(want)
-        for opened in fetch(self._reader, (want.location for want in wants)):
-            for want in by_frame[opened.location.pack, opened.location.number]:
+    def _fetch(self, later: _Frame | None) -> None:
+        """Begin to fetch everything wanted so far, when what was wanted before is handed over.
+
+        The frame that was met last waits: more of it is likely to be wanted, and it would be fetched twice.
+        """
+        self._finish()
+        self._for, self._wants = self._wants, {}
+        if later is not None and len(self._for) > 1:
+            self._wants[later] = self._for.pop(later)
+        self._opened = fetch(self._reader, [wants[0].location for wants in self._for.values()])
+        self._wanted = sum(map(len, self._wants.values()))
+        self._most = min(2 * self._most, _BATCH)
+        self._pace = max(1, self._most // max(1, len(self._for)))
+
+    def _finish(self) -> None:
+        """Hand over all that is being fetched."""
+        while self._for:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Give the makers what the next frame holds, if there is one."""
+        opened = next(self._opened, None)
+        if opened is not None:
+            for want in self._for.pop((opened.location.pack, opened.location.number)):
                 if not want.file.failed:
                     self._write(want, opened)
 
@@ -195,7 +233,7 @@ class Assembler:
         """Have some of the content written; what is written when nothing is wanted any more completes the file."""
         node, last, length = file.node, file.counted and not file.wanted, len(data)
         exact = last and not file.begun and length == node.size
-        spans = list(file.places.spans(at, length))
+        spans = file.places.spans(at, length)
         wanted = self._target.attributes(node) if last else None
         piece = Piece(file.path, file.number, length, spans, not file.begun, exact, node.size, wanted)
         file.begun = True
@@ -242,7 +280,8 @@ class Assembler:
 
 
 def _places(node: Node) -> Places:
-    return Places(node.extra.extents if node.extra else None)
+    extents = node.extra.extents if node.extra else None
+    return _WHOLE if extents is None else Places(extents)
 
 
 def _is_listed(node: Node) -> bool:

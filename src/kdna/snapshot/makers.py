@@ -1,7 +1,7 @@
 """Who makes the files of a restore: this process where they are few, others beside it where they are many.
 
 Files are spread over the processes by folder, so that the pieces of one file stay in order and no two processes wait
-for the same folder. What became of a piece is told when it is known: at once, or at the latest by `settle`. Of a file
+for the same folder. While a process has all it can take, files of one piece are made here. What became of a piece is told when it is known: at once, or at the latest by `settle`. Of a file
 of which one piece could not be written nothing more is written, and nothing more is told.
 """
 
@@ -26,8 +26,8 @@ from kdna.snapshot.target import NoRoom, Piece, Target
 _MANY = 1000  # pieces: the work of a process's start
 _MUCH = 64 * 1024 * 1024  # bytes: the same
 _MOST = 4  # processes
-_BATCH = 256  # pieces that are sent off together
-_ENOUGH = 1024 * 1024  # bytes that are sent off, however few pieces: what waits is lost when we are killed
+_BATCH = 128  # pieces that are sent off together
+_ENOUGH = 512 * 1024  # bytes that are sent off, however few pieces: what waits is lost when we are killed
 _ASK = 64  # pieces between two looks whether processes are there
 _GRACE = 0.3  # seconds for what has arrived to be written when a restore is stopped, which is to take below a second
 _WELL = Outcome(0)
@@ -45,6 +45,8 @@ class Makers(Generic[File]):
         self._coming: list[_Process[File]] = []
         self._there: list[_Process[File]] = []
         self._wanted = True
+        self._pieces = 0  # that were expected, and their bytes
+        self._length = 0
         self._written = 0
         self._failed: set[int] = set()  # files
 
@@ -54,8 +56,12 @@ class Makers(Generic[File]):
         return [process.pid for process in self._there]
 
     def expect(self, pieces: int, length: int) -> None:
-        """So many pieces and bytes are to come: get help where that is much."""
-        if self._wanted and (pieces >= _MANY or length >= _MUCH):
+        """So many more pieces and bytes are to come: get help where they are many in all."""
+        if not self._wanted:
+            return
+        self._pieces += pieces
+        self._length += length
+        if self._pieces >= _MANY or self._length >= _MUCH:
             self._wanted = False
             root = self._target.root
             if isinstance(root, int):  # an open folder, which can be handed on
@@ -73,9 +79,11 @@ class Makers(Generic[File]):
         self._written += 1
         if self._there:
             process = self._there[hash(piece.path[:-1]) % len(self._there)]
-            if process.put(file, piece, data):
-                return
-            process.settle()  # it is too large for a batch
+            whole = piece.first and piece.last  # so that there is no order to be kept
+            if not (whole and process.is_busy()):
+                if process.put(file, piece, data):
+                    return
+                process.settle()  # it is too large for a batch
         if piece.file not in self._failed:
             self._write(file, piece, data)
 
@@ -192,6 +200,12 @@ class _Process(Generic[File]):
         self.close()
         return False
 
+    def is_busy(self) -> bool:
+        """Whether what is added now would have to wait for an answer. Raises `TargetError`."""
+        if self._slot < 0 and not self._free and _is_readable(self._answers, 0):
+            self._take()
+        return self._slot < 0 and not self._free
+
     def put(self, file: File, piece: Piece, data: bytes | memoryview) -> bool:
         """Add a piece to the batch; False for one that fits into none. Raises `TargetError`."""
         record = encode(piece)
@@ -206,7 +220,8 @@ class _Process(Generic[File]):
             self._slot = self._free.pop()
         at = self._slot * SLOT + self._at
         middle, end = at + needed - len(data), at + needed
-        self._memory[at:middle] = LENGTH.pack(len(record)) + record
+        LENGTH.pack_into(self._memory, at, len(record))
+        self._memory[at + LENGTH.size : middle] = record
         self._memory[middle:end] = data
         self._at += needed
         self._batch.append((file, piece))

@@ -18,18 +18,19 @@ class Places:
         self._extents = extents
         self._starts = [0, *accumulate(length for _, length in extents or ())]
 
-    def spans(self, at: int, length: int) -> Iterator[tuple[int, int]]:
+    def spans(self, at: int, length: int) -> list[tuple[int, int]]:
         """(position in the file, length) of what lies at `at` in the content, in pieces."""
         if self._extents is None:
-            yield at, length
-            return
+            return [(at, length)]
+        found = []
         place = bisect_right(self._starts, at) - 1
         while length > 0 and place < len(self._extents):
             offset, extent = self._extents[place]
             inside = at - self._starts[place]
             piece = min(length, extent - inside)
-            yield offset + inside, piece
+            found.append((offset + inside, piece))
             at, length, place = at + piece, length - piece, place + 1
+        return found
 
     def read(self, fd: int, at: int, length: int) -> bytes:
         """Content out of an open file; shorter where the file ends. Raises OSError."""

@@ -179,8 +179,10 @@ class _Restorer:
         most = _LEFT_BEHIND
         for step in walk:
             path = (*base, *step.path)
-            with self._reporting(path):
+            try:  # for every entry, which is why it is not `_reporting`
                 self._step(walk, path, step)
+            except (OSError, Damaged, Missing, TargetError) as error:
+                self._problem(path, error)
             if len(self._folders) + len(self._further) >= most:
                 self._complete(path)
                 most = len(self._folders) + _LEFT_BEHIND

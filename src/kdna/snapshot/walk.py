@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from kdna.errors import Damaged, NoSuchBackup
@@ -22,12 +22,13 @@ class Step(NamedTuple):
     problem: Damaged | None = None  # of something in the folder at `path`
 
 
-def content_ids(reader: Reader, node: Node) -> Iterator[bytes]:
+def content_ids(reader: Reader, node: Node) -> Iterable[bytes]:
     """The ids of a file's blobs, in order, through the lists that long ones are kept in. Raises `Damaged`."""
+    return _listed_ids(reader, node) if node.extra is not None and node.extra.listed else node.ids()
+
+
+def _listed_ids(reader: Reader, node: Node) -> Iterator[bytes]:
     for blob in node.ids():
-        if node.extra is None or not node.extra.listed:
-            yield blob
-            continue
         piece = reader.blob(blob, tree=True)
         if len(piece) % ID:
             raise Damaged(f"the list of blobs of {node.name!r} makes no sense")
