@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -210,6 +211,19 @@ def test_a_file_that_changes_after_it_was_looked_at_is_saved_as_it_is_or_reporte
         assert [path for path, _ in done.warnings] == [str(source / "file")]
         expected.pop(b"file", None)
     assert trees.differences(expected, found) == []
+
+
+def test_many_files_that_change_after_they_were_looked_at_are_saved_as_they_are(client, source):
+    files = [source / f"file{number:02}" for number in range(40)]
+    for file in files:
+        file.write_bytes(b"before")
+    with contextlib.ExitStack() as stack:
+        for file in files:
+            stack.enter_context(once_before("open", os.fsencode(file.name), lambda file=file: append(file, 10)))
+        done = client.save(source)
+    assert done.warnings == []
+    assert (files[-1].read_bytes(), done.counts.new) == (b"before" + b"x" * 10, 40)
+    comes_back(client, done, source)
 
 
 def fresh(path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from kdna.clock import SYSTEM
 from kdna.progress import Counts
@@ -18,6 +18,7 @@ from kdna.snapshot.store import Store
 
 _TRIES = 3
 _ENDLESS = 1 << 62
+_MOST_ODD = 16  # files that seem to change when they are opened; more, and it is rather that file system's habit
 _WORTH_READING_AGAIN = 64 * 1024 * 1024  # bytes; a larger file that keeps changing is stored as it was read
 
 
@@ -32,6 +33,11 @@ class Content(NamedTuple):
     without_xattrs: OSError | None  # why it has to do without its extended attributes
 
 
+# The ids of a file's blobs, its size, its extents if it has holes, whether the ids are in a list; and as in `Content`
+# what it was after the last read, and whether that was what it was before.
+_Stored: TypeAlias = "tuple[bytes, int, list[tuple[int, int]] | None, bool, os.stat_result, bool]"
+
+
 class NotRegular(OSError):
     """What was a file when it was listed is something else now."""
 
@@ -44,26 +50,18 @@ class FileSaver:
         self._cutter = Cutter(cut_seed)
         self._counts = counts
         self.ahead = ReadAhead()
+        self._monotonic = SYSTEM.monotonic
+        self._odd = 0  # files of which what was said of their name is not what was said of their descriptor
 
-    def save(self, folder: disk.Folder, name: bytes) -> Content:
-        """Store the file `name` of an open folder.
+    def save(self, folder: disk.Folder, name: bytes, looked: os.stat_result) -> Content:
+        """Store the file `name` of an open folder; `looked` is what a look at that name just said.
 
         Raises OSError for what is wrong with the file, `StorageError` for what is wrong with the storage.
         """
         fd = disk.open_file(folder, name)
         problem = None
         try:
-            before = os.fstat(fd)
-            for tries in range(1, _TRIES + 1):
-                if not stat.S_ISREG(before.st_mode):
-                    raise NotRegular(errno.EINVAL, "is not a file any more")
-                ids, size, extents, listed = self._read(fd, before)
-                after = os.fstat(fd)
-                steady = _same(before, after)
-                if steady or tries == _TRIES or after.st_size > _WORTH_READING_AGAIN:
-                    break
-                before = after
-                os.lseek(fd, 0, os.SEEK_SET)
+            ids, size, extents, listed, after, steady = self._at_once(fd, looked) or self._until_steady(fd)
             try:
                 xattrs = disk.read_xattrs(fd)
             except OSError as error:
@@ -73,6 +71,41 @@ class FileSaver:
         plain = not xattrs and extents is None and not listed
         extra = None if plain else Extra(xattrs=xattrs, extents=extents, listed=listed)
         return Content(ids, size, after, steady, extra, problem)
+
+    def _at_once(self, fd: int, looked: os.stat_result) -> _Stored | None:
+        """Store a small file that is what was seen under its name; None for any other, and for one that changes.
+
+        Nearly every file comes this way: it is looked at by name before and by descriptor afterwards, and not twice.
+        """
+        size = looked.st_size
+        if size >= WHOLE_BELOW or self._odd > _MOST_ODD or disk.may_have_holes(looked):
+            return None
+        began = self._monotonic()
+        data = os.read(fd, size + 1)
+        self.ahead.took(self._monotonic() - began)
+        if len(data) != size:
+            return None
+        ids = self._put(data) if data else b""
+        after = os.fstat(fd)
+        if not _same(looked, after):
+            self._odd += 1
+            return None
+        return ids, size, None, False, after, True
+
+    def _until_steady(self, fd: int) -> _Stored:
+        """Store whatever file it is, again while it changes."""
+        before = os.fstat(fd)
+        for tries in range(1, _TRIES + 1):
+            if not stat.S_ISREG(before.st_mode):
+                raise NotRegular(errno.EINVAL, "is not a file any more")
+            os.lseek(fd, 0, os.SEEK_SET)
+            ids, size, extents, listed = self._read(fd, before)
+            after = os.fstat(fd)
+            steady = _same(before, after)
+            if steady or tries == _TRIES or after.st_size > _WORTH_READING_AGAIN:
+                break
+            before = after
+        return ids, size, extents, listed, after, steady
 
     def _read(self, fd: int, status: os.stat_result) -> tuple[bytes, int, list[tuple[int, int]] | None, bool]:
         """The ids of a file's blobs, its size, its extents if it has holes, and whether the ids are in a list."""

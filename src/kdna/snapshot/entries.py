@@ -75,7 +75,7 @@ class EntrySaver:
         if node is None or node.ctime not in (status.st_ctime_ns, 0):
             if status.st_size >= _SHOWN:
                 self._counts.current = os.fsdecode(os.path.join(where, name))
-            node, others = self._read(folder, where, name, link), status.st_nlink
+            node, others = self._read(folder, where, name, status, link), status.st_nlink
         elif not node.ctime:
             self._warn_of_change(os.path.join(where, name))
         if link and others > 1:
@@ -85,9 +85,11 @@ class EntrySaver:
         self._count(match)
         return node if node.name == name else msgspec.structs.replace(node, name=name)
 
-    def _read(self, folder: disk.Folder, where: bytes, name: bytes, link: tuple[int, int] | None) -> Node:
+    def _read(
+        self, folder: disk.Folder, where: bytes, name: bytes, status: os.stat_result, link: tuple[int, int] | None
+    ) -> Node:
         """A file whose content has to be read. Raises OSError."""
-        content = self._files.save(folder, name)
+        content = self._files.save(folder, name, status)
         extra = content.extra
         if content.without_xattrs:
             self._warn_of_xattrs(os.path.join(where, name), content.without_xattrs)
