@@ -73,6 +73,24 @@ def test_a_disk_without_hard_links_is_exclusive_too(tmp_path: Path, monkeypatch:
 
 
 @posix_only
+def test_of_objects_created_together_none_is_there_after_one_that_failed(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    (tmp_path / "blocked").write_text("")
+    with pytest.raises(StorageError, match="Not a directory"):
+        storage.create_together([(f"{folder}/one", [b"x"]) for folder in ("manifests", "blocked", "tags", "index")])
+    assert {entry.name for entry in storage.list("")} == {"manifests/one", "blocked"}
+    assert storage.list("tmp") == []
+
+
+def test_a_full_disk_keeps_nothing_of_objects_created_together(small_disk: Path) -> None:
+    storage = LocalStorage(small_disk)
+    with pytest.raises(Full, match="tags/two"):
+        storage.create_together([("tags/one", [b"x"]), ("tags/two", [bytes(2 << 20)])])
+    assert {entry.name for entry in storage.list("")} <= {"tags/one"}
+    assert storage.list("tmp") == []
+
+
+@posix_only
 def test_a_path_through_a_file_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     storage = LocalStorage(tmp_path / "file" / "repo")
