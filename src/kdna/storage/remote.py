@@ -75,13 +75,14 @@ class RemoteFolder:
         folder = above(self._path(name))
         self._flusher.expect(link, folder)
         async with link.lane(_size(parts)) as sftp:
-            await self._store(sftp, name, parts, again, before)
+            await self._store(sftp, link.distant, name, parts, again, before)
         self._touched.add(folder)
         self._unsynced.add(name)
 
     async def _store(
         self,
         sftp: asyncssh.SFTPClient,
+        distant: bool,
         name: str,
         parts: Sequence[bytes | memoryview],
         again: bool,
@@ -90,7 +91,7 @@ class RemoteFolder:
         temporary, size = temporary_name(), _size(parts)
         try:
             if not (again and await self._is_ours(sftp, name, parts, size)):
-                await self._write_temporary(sftp, temporary, parts)
+                await self._write_temporary(sftp, distant, temporary, parts)
                 if before is not None and not await _succeeds(before):
                     raise StorageError(f"{self._shown(name)} was not stored, because another object was not")
                 await self._publish(sftp, temporary, name)
@@ -133,7 +134,9 @@ class RemoteFolder:
         except Missing:
             return False
 
-    async def _write_temporary(self, sftp: asyncssh.SFTPClient, name: str, parts: Sequence[bytes | memoryview]) -> None:
+    async def _write_temporary(
+        self, sftp: asyncssh.SFTPClient, distant: bool, name: str, parts: Sequence[bytes | memoryview]
+    ) -> None:
         open_it = partial(sftp.open, self._path(name), _NEW_FILE, _READ_ONLY, encoding=None, block_size=None)
         try:
             file = await open_it()
@@ -141,7 +144,7 @@ class RemoteFolder:
             await self._make_folder(sftp, self._path(TEMPORARY))
             file = await open_it()
         try:
-            await upload(sftp, file, parts, partial(self._flush_file, file), file.close)
+            await upload(sftp, file, parts, distant, partial(self._flush_file, file), file.close)
         except asyncssh.SFTPError:
             self._later(file.close())
             raise

@@ -10,6 +10,7 @@ from typing import Any, cast
 from kdna.storage.ssh_library import asyncssh
 
 _IN_FLIGHT = 4 << 20  # bytes asked for or sent and not answered yet, per object
+_NEAR = 1 << 20  # the same of what is sent to a server that is not distant: each byte is held several times meanwhile
 
 
 class Later:
@@ -78,6 +79,7 @@ async def upload(
     sftp: asyncssh.SFTPClient,
     file: asyncssh.SFTPClientFile,
     parts: Sequence[bytes | memoryview],
+    distant: bool,
     *afterwards: Callable[[], Coroutine[Any, Any, None]],
 ) -> None:
     """Write `parts` from the file's beginning, then do what comes `afterwards`, without waiting in between.
@@ -96,7 +98,7 @@ async def upload(
         for step in afterwards:
             yield step()
 
-    await in_flight(requests(), _requests_at_once(size))
+    await in_flight(requests(), _requests_at_once(size, _IN_FLIGHT if distant else _NEAR))
 
 
 async def download(sftp: asyncssh.SFTPClient, file: asyncssh.SFTPClientFile, start: int, length: int | None) -> bytes:
@@ -141,5 +143,5 @@ async def _read(file: asyncssh.SFTPClientFile, at: int, length: int) -> bytes:
     return cast(bytes, await file.read(length, at))
 
 
-def _requests_at_once(size: int) -> int:
-    return max(2, _IN_FLIGHT // size)
+def _requests_at_once(size: int, most: int = _IN_FLIGHT) -> int:
+    return max(2, most // size)
