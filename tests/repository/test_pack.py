@@ -98,6 +98,19 @@ def test_what_does_not_get_smaller_is_stored_as_it_is():
     assert compress(b"a" * 1000)[0] == ZSTD
 
 
+@pytest.mark.parametrize("start", [b"text " * 60_000, os.urandom(300_000)], ids=["text", "random"])
+def test_of_a_buffer_its_beginning_is_compressed_whatever_lies_behind_it(start):
+    for rest in (b"", b"text " * 1000, os.urandom(1000)):
+        method, data = compress(bytearray(start + rest), len(start))
+        assert decompress(method, bytes(data), len(start)) == start
+
+
+def test_what_follows_something_that_got_smaller_is_stored_as_it_is_when_it_does_not():
+    for _ in range(2):
+        assert compress(b"text " * 60_000)[0] == ZSTD
+        assert [compress(os.urandom(300_000))[0] for _ in range(2)] == [STORED, STORED]
+
+
 def test_a_small_frame_that_claims_to_be_huge_is_refused_before_it_is_made():
     method, bomb = compress(bytes(100 << 20))
     assert method == ZSTD

@@ -378,6 +378,17 @@ def test_a_large_session_publishes_its_index_on_the_way_and_forgets_what_it_publ
     assert read(medium, tmp_path / "b", idents, secret) == blobs
 
 
+def test_blobs_of_every_size_that_get_smaller_or_do_not_come_back(medium, tmp_path, secret, monkeypatch):
+    monkeypatch.setattr("kdna.repository.writer.FRAME_RAW", 300_000)  # room that frames use one after another
+    monkeypatch.setattr("kdna.repository.writer.PACK_SIZE", 700_000)
+    blobs = []
+    for number, length in enumerate([1, 50_000, 120_000, 299_999, 300_000, 300_001, 900_000] * 6):
+        text = b"%d lines of text\n" % number * (length // 10 + 1)
+        blobs.append(text[:length] if number % 12 < 6 else random_blobs(number, 1, length)[0])
+    stored = stock(client(medium, tmp_path, secret), blobs)
+    assert read(medium, tmp_path / "b", stored.data, secret) == blobs
+
+
 def wait_until(condition, seconds=10.0):
     end = time.monotonic() + seconds
     while not condition():

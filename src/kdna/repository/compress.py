@@ -36,24 +36,27 @@ def _compressor() -> zstd.ZstdCompressor:
     return found
 
 
-def compress(data: bytes) -> tuple[int, bytes]:
-    """The method and the bytes to store for `data`.
+def compress(data: bytes | bytearray, length: int | None = None) -> tuple[int, bytes | memoryview]:
+    """The method and the bytes to store for `data`, or for the first `length` bytes of it: a view of these, or others.
 
     What was compressed is decompressed again and compared: a compressor that errs is found here and not at the restore
     (restic shipped such a bug in 0.16.0). Raises RuntimeError then.
     """
-    if not _worthwhile(data):
-        return STORED, data
-    packed = _compressor().compress(data, zstd.ZstdCompressor.FLUSH_FRAME)
-    if len(packed) >= len(data) - len(data) // 64:
-        return STORED, data
-    if not _holds(packed, data):
-        raise RuntimeError("the zstd library returned other bytes than it was given; nothing was stored")
-    return ZSTD, packed
+    raw = memoryview(data)[:length]
+    if _worthwhile(raw):
+        packed = _compressor().compress(raw, zstd.ZstdCompressor.FLUSH_FRAME)
+        _local.gained = len(packed) < len(raw) - len(raw) // 64
+        if _local.gained:
+            if not _holds(packed, data, len(raw)):
+                raise RuntimeError("the zstd library returned other bytes than it was given; nothing was stored")
+            return ZSTD, packed
+    return STORED, raw
 
 
-def _holds(packed: bytes, data: bytes) -> bool:
-    """Whether `packed` decompresses to `data`; in pieces that stay in the processor's cache, which halves the cost."""
+def _holds(packed: bytes, data: bytes | bytearray, length: int) -> bool:
+    """Whether `packed` decompresses to the first `length` bytes of `data`; in pieces that stay in the processor's
+    cache, which halves the cost.
+    """
     decompressor = zstd.ZstdDecompressor()
     at, given = 0, packed
     while not decompressor.eof:
@@ -62,15 +65,18 @@ def _holds(packed: bytes, data: bytes) -> bool:
         if (not piece and not decompressor.eof) or not data.startswith(piece, at):
             return False
         at += len(piece)
-    return at == len(data)
+    return at == length
 
 
-def _worthwhile(data: bytes) -> bool:
-    """Whether samples from three places get smaller; random data costs a probe instead of a whole pass."""
-    if len(data) < 16 * _PROBE:
+def _worthwhile(data: memoryview) -> bool:
+    """Whether samples from three places get smaller: random data costs a probe instead of a whole pass.
+
+    What follows something that got smaller mostly does too, and is not probed.
+    """
+    if len(data) < 16 * _PROBE or getattr(_local, "gained", False):
         return True
     middle = len(data) // 2
-    sample = data[:_PROBE] + data[middle : middle + _PROBE] + data[-_PROBE:]
+    sample = b"".join([data[:_PROBE], data[middle : middle + _PROBE], data[-_PROBE:]])
     return len(zstd.compress(sample, 1)) < len(sample) * 31 // 32
 
 

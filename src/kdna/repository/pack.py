@@ -79,7 +79,7 @@ class Frame(NamedTuple):
     """A compressed frame on its way into a pack."""
 
     method: int
-    data: bytes
+    data: bytes | memoryview
     raw: int
     ids: bytes
     lengths: bytes

@@ -19,7 +19,7 @@ from struct import pack as pack_numbers
 from typing import TypeVar
 
 from kdna.repository import layout
-from kdna.repository.compress import compress
+from kdna.repository.compress import STORED, compress
 from kdna.repository.pack import FRAME_RAW, PACK_SIZE, Frame, SealedPack, seal_pack
 from kdna.repository.parallel import in_order_by
 from kdna.seal.envelope import Seal
@@ -65,10 +65,26 @@ class Gatherer:
     def _compressed(self, blobs: list[bytes], ids: list[bytes]) -> None:
         """Compress a frame. Runs in a worker."""
         lengths = pack_numbers(f"<{len(blobs)}I", *map(len, blobs))
-        raw = b"".join(blobs)
+        raw, length = self._joined(blobs)
         blobs.clear()  # whoever started this still holds the list
-        method, data = compress(raw)
-        self._add(Frame(method, data, len(raw), b"".join(ids), lengths))
+        method, data = compress(raw, length)
+        if method != STORED and isinstance(raw, bytearray):
+            self._pipeline.buffers.append(raw)
+        self._add(Frame(method, data, length, b"".join(ids), lengths))
+
+    def _joined(self, blobs: list[bytes]) -> tuple[bytes | bytearray, int]:
+        """Blobs one after another, with their length. Room for a frame serves again: to get new memory takes time."""
+        if len(blobs) == 1:
+            return blobs[0], len(blobs[0])
+        try:
+            raw = self._pipeline.buffers.pop()
+        except IndexError:
+            raw = bytearray(FRAME_RAW)
+        end = 0
+        for blob in blobs:
+            start, end = end, end + len(blob)
+            raw[start:end] = blob
+        return raw, end
 
     def put_frame(self, frame: Frame) -> None:
         """Take a frame that was compressed before, and opened since. Raises what stopped the pipeline."""
@@ -105,6 +121,7 @@ class Pipeline:
         self._senders = ThreadPoolExecutor(_SENDERS, "kdna-send")
         self._frames = threading.Semaphore(_WORKERS + 1)
         self._packs = threading.Semaphore(_PACKS)
+        self.buffers: list[bytearray] = []  # of frames, not in use
         self._idle = threading.Condition()
         self._running = 0
         self.failure: BaseException | None = None
@@ -178,6 +195,7 @@ class Pipeline:
         self.data.close_frame()
         self.trees.close_frame()
         self._wait()
+        self.buffers.clear()  # others may need the memory now
         self.data.close_pack()
         self.trees.close_pack()
         self._wait()
