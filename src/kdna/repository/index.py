@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from pathlib import Path
 
 import msgspec
 
@@ -89,9 +90,10 @@ class Index:
         """
         found: list[Lookup] = []
         for path in self._cache.paths(LOOKUPS):
-            try:
-                found.append(Lookup.open(path))
-            except (OSError, ValueError):
+            table = _opened(path)
+            if table:
+                found.append(table)
+            else:
                 self._cache.drop(f"{LOOKUPS}/{path.name}")
         found.sort(key=lambda table: table.rows, reverse=True)
         left = set(wanted)
@@ -99,6 +101,7 @@ class Index:
             table.keep(left)
             left -= table.sources
             if not table.sources:
+                table.close()
                 self._drop(table)
         return [table for table in found if table.sources]
 
@@ -127,10 +130,7 @@ class Index:
         """
         name = f"{LOOKUPS}/{os.urandom(12).hex()}"
         self._cache.put(name, parts)
-        try:
-            return Lookup.open(self._cache.path(name))
-        except (OSError, ValueError):
-            return None
+        return _opened(self._cache.path(name))
 
     def _drop(self, table: Lookup) -> None:
         if table.path:
@@ -270,6 +270,14 @@ class Index:
     def distrust(self, blob: bytes) -> None:
         """No copy of a blob could be read: store it again when it comes by."""
         self._unreadable.add(blob)
+
+
+def _opened(path: Path) -> Lookup | None:
+    """A table from a file; None when that is none."""
+    try:
+        return Lookup.open(path)
+    except (OSError, ValueError):
+        return None
 
 
 def _to_merge(tables: Sequence[Lookup]) -> list[Lookup]:

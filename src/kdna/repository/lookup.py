@@ -102,6 +102,7 @@ class Lookup:
         self._data = data
         self._shift = 32 - self.bits
         self._sound = bytearray(block_count(self.bits))  # blocks that were compared
+        self._whole = False  # whether all were
         view = memoryview(data)
         fan = len(MAGIC) + self.rows * ROW
         checks = fan + 4 * ((1 << self.bits) + 1)
@@ -133,6 +134,14 @@ class Lookup:
         table.let_go()
         return table
 
+    def close(self) -> None:
+        """Let go of the file, which Windows removes only then. Nothing may be asked afterwards."""
+        views = (self._rows, self._words, self._fan, self._checks, self.packs_section, self.frames_section)
+        for view in (*views, self.source_of, self.pack_of):
+            view.release()
+        if isinstance(self._data, mmap.mmap):
+            self._data.close()
+
     # what it speaks of
 
     def keep(self, listed: Container[str]) -> None:
@@ -148,7 +157,7 @@ class Lookup:
         """How many of its packs count, of one."""
         if all(self.active):
             return 1.0
-        return len(list(self.packs())) / max(self.pack_count, 1)
+        return sum(1 for _ in self.packs()) / max(self.pack_count, 1)
 
     def packs(self) -> Iterator[PackRow]:
         """Every pack the table speaks of."""
@@ -254,22 +263,28 @@ class Lookup:
 
     def check(self) -> None:
         """Compare all that was not compared yet."""
+        if self._whole:
+            return
         block = self._sound.find(0)
         while block >= 0:
             self._check(block)
             if block % _BLOCKS_AT_ONCE == 0:
                 self.let_go()
             block = self._sound.find(0, block)
+        self._whole = True
 
     def let_go(self) -> None:
         """Give back the memory of what was read, before more is read than is wanted again; it stays mapped."""
         if sys.platform != "win32" and isinstance(self._data, mmap.mmap):
             self._data.madvise(mmap.MADV_DONTNEED)
 
-    def between(self, low: int, high: int) -> memoryview:
-        """The rows of ids whose first four bytes, as a number, are from `low` on and below `high`."""
+    def between(self, low: int, high: int, anew: bool = False) -> memoryview:
+        """The rows of ids whose first four bytes, as a number, are from `low` on and below `high`.
+
+        `anew`: compared whatever was compared before, for those who give them a new checksum.
+        """
         for block in range(low >> self._shift + BLOCK_BITS, (high - 1 >> self._shift + BLOCK_BITS) + 1):
-            if not self._sound[block]:
+            if anew or not self._sound[block]:
                 self._check(block)
         return self._rows[self._row_from(low) * ROW : self._row_from(high) * ROW]
 

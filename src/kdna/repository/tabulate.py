@@ -99,7 +99,7 @@ class _Moves:
         return _section(self.table.frames_section, FRAME.size, self._packs)
 
     def rows(self, low: int, high: int) -> Iterable[bytes]:
-        rows = _moved(self.table.between(low, high), ROW, ID // 4, self._frames)
+        rows = _moved(self.table.between(low, high, anew=True), ROW, ID // 4, self._frames)
         self.table.let_go()
         return rows
 
