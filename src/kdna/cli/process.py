@@ -9,8 +9,7 @@ import sys
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h of glibc
 _KEPT = 256 * 1024 * 1024
 _LARGE = 32 * 1024 * 1024
-_LARGE_OF_SAVING = 3_000_000  # bytes: more than what it takes to compress a frame or to check that
-_KEPT_OF_SAVING = 12 * 1024 * 1024
+_KEPT_OF_SAVING = 24 * 1024 * 1024
 
 
 def prepare_for_much() -> None:
@@ -19,18 +18,18 @@ def prepare_for_much() -> None:
     glibc gives buffers of megabytes back to the system as soon as they are free and gets new ones, whose pages the
     kernel clears one by one: of a restore that was a fifth of the time in the kernel, and a fifth of its memory.
     """
-    _prepare(_LARGE, _KEPT)
+    _prepare(_KEPT)
 
 
 def prepare_to_save() -> None:
-    """The same for a backup, which uses the largest of its buffers again by itself: the rest is given back sooner.
+    """The same for a backup, whose buffers are smaller: more than some packs' worth is given back.
 
-    Without that each thread has memory of its own, of which a third lies idle.
+    Without this each thread has memory of its own, of which a third lies idle.
     """
-    _prepare(_LARGE_OF_SAVING, _KEPT_OF_SAVING)
+    _prepare(_KEPT_OF_SAVING)
 
 
-def _prepare(large: int, kept: int) -> None:
+def _prepare(kept: int) -> None:
     gc.freeze()
     if sys.platform != "linux":
         return
@@ -39,5 +38,5 @@ def _prepare(large: int, kept: int) -> None:
     except (OSError, AttributeError):  # another C library
         return
     mallopt(_M_ARENA_MAX, 1)
-    mallopt(_M_MMAP_THRESHOLD, large)
+    mallopt(_M_MMAP_THRESHOLD, _LARGE)
     mallopt(_M_TRIM_THRESHOLD, kept)

@@ -1,8 +1,9 @@
 """Who makes the files of a restore: this process where they are few, others beside it where they are many.
 
 Files are spread over the processes by folder, so that the pieces of one file stay in order and no two processes wait
-for the same folder. While a process has all it can take, files of one piece are made here. What became of a piece is told when it is known: at once, or at the latest by `settle`. Of a file
-of which one piece could not be written nothing more is written, and nothing more is told.
+for the same folder. While a process has all it can take, files of one piece are made here. What became of a piece is
+told when it is known: at once, or at the latest by `settle`. Of a file of which one piece could not be written nothing
+more is written, and nothing more is told.
 """
 
 from __future__ import annotations
