@@ -174,7 +174,7 @@ def main() -> None:
     report, sys.argv = Path(sys.argv[1]), ["kdna", *sys.argv[2:]]
     watch = Watch()
     sys.meta_path.insert(0, watch)
-    from kdna.cli.main import run
+    from kdna.__main__ import run
 
     try:
         run()

@@ -609,7 +609,7 @@ class Program(NamedTuple):
     environment: dict[str, str]
 
     def start(self, *words: object, **more: Any) -> subprocess.Popen[str]:
-        code = "import os, sys; os.sched_getaffinity = lambda _: {0, 1, 2, 3}; from kdna.cli.main import run; run()"
+        code = "import os, sys; os.sched_getaffinity = lambda _: {0, 1, 2, 3}; from kdna.__main__ import run; run()"
         return subprocess.Popen(
             [sys.executable, "-c", code, *map(str, words)],
             env=self.environment,

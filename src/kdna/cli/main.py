@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
@@ -91,14 +90,3 @@ def kdna() -> None:
 
     Options may stand here or after the command. 'kdna GROUP --help' and 'kdna GROUP COMMAND --help' say more.
     """
-
-
-def run() -> NoReturn:
-    """What the program `kdna` calls."""
-    gc.set_threshold(50_000, 20, 20)  # there is hardly any cyclic garbage; looking for it is a tenth of starting
-    kdna.main()
-    raise AssertionError("main always exits")
-
-
-if __name__ == "__main__":
-    run()
