@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kdna.clock import SYSTEM, Clock
 from kdna.errors import (
@@ -30,10 +30,10 @@ from kdna.repository.ahead import Ahead
 from kdna.repository.cache import Cache
 from kdna.repository.copies import Copies
 from kdna.repository.deletions import Deletions
+from kdna.repository.gathered import Gathered
 from kdna.repository.reader import PARALLEL, Reader
 from kdna.repository.records import missing, open_record, read_object
 from kdna.repository.session import Session
-from kdna.repository.shelf import Shelf, ShelfReader
 from kdna.repository.tags import Tags
 from kdna.seal import slots
 from kdna.seal.encrypted import Encrypted
@@ -42,6 +42,9 @@ from kdna.seal.keys import AccessKey, PutKeys, derive
 from kdna.seal.plain import Plain
 from kdna.seal.record import Record, authenticate, decode_record, encode_record
 from kdna.storage.base import Storage, create_together
+
+if TYPE_CHECKING:
+    from kdna.repository.shelf import Shelf
 
 _BEGINNING = b"KDNA"  # of a record
 _SHELVES = "shelves"  # in the cache
@@ -74,11 +77,13 @@ class Repository:
     ) -> None:
         self.notices = copies.notices if copies else []
         self._whole = copies.whole if copies else {}
+        self._useful: frozenset[str] | None = None  # names of the manifests of all backups that there are
         self.storage = storage
         self.seal = seal
         self.cache = cache
         self.clock = clock
         self._ahead = ahead or Ahead(storage)
+        self._manifests = Gathered(seal, cache, layout.MANIFESTS, Kind.MANIFEST)
         self.tags = Tags(storage, seal, cache, self._ahead)
         self.holds = holds.Holds(storage, seal)
         self.deletions = Deletions(storage, seal, cache)
@@ -95,11 +100,16 @@ class Repository:
 
     def reader(self) -> Reader:
         """A reader that has not looked at the server yet: `refresh` it, or give it to a session."""
-        kind = Reader if self.seal.can_read else ShelfReader
-        return kind(self.storage, self.seal, self.cache)
+        if self.seal.can_read:
+            return Reader(self.storage, self.seal, self.cache)
+        from kdna.repository.shelf import ShelfReader  # brings in SQLite, which only a put key needs
+
+        return ShelfReader(self.storage, self.seal, self.cache)
 
     def shelf(self, source: bytes) -> Shelf:
         """What a put key remembers of the last backup of a source; `source` is any name of it."""
+        from kdna.repository.shelf import Shelf  # see reader
+
         name = hashlib.sha256(source).hexdigest()[:32]
         return Shelf(self.cache.path(f"{_SHELVES}/{name}"), self.seal.hasher(tree=True))
 
@@ -118,13 +128,21 @@ class Repository:
 
     def backups(self) -> dict[str, bool]:
         """Every backup that exists, by id, and whether it is held."""
-        return holds.existing(self.storage, self.holds, self._ahead)
+        found = holds.existing(self.storage, self.holds, self._ahead)
+        self._useful = frozenset(map(layout.manifest, found))
+        return found
 
     def manifests(self, sids: Iterable[str]) -> Iterator[ManifestRecord]:
         """The record of each backup, or why it can't be had; mirrored, so each is fetched once."""
-        wanted = list(sids)
+        wanted = [(sid, self._manifests.get(layout.manifest(sid))) for sid in sids]
         with ThreadPoolExecutor(PARALLEL, "kdna-manifests") as pool:
-            yield from pool.map(self._manifest, wanted)
+            read = pool.map(self._manifest, [sid for sid, payload in wanted if payload is None])
+            for sid, payload in wanted:
+                record = next(read) if payload is None else ManifestRecord(sid, payload, None)
+                if payload is None and record.payload is not None:
+                    self._manifests.add(layout.manifest(sid), record.payload)
+                yield record
+        self._manifests.settle(self._useful)
 
     def _manifest(self, sid: str) -> ManifestRecord:
         name = layout.manifest(sid)

@@ -8,7 +8,7 @@ holder. Nothing is ever changed in place.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from concurrent.futures import Future
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from kdna.repository import layout
 from kdna.repository.ahead import Ahead, begin
 from kdna.repository.cache import Cache
 from kdna.repository.decoding import decode
+from kdna.repository.gathered import Gathered
 from kdna.repository.records import open_record, read_object, seal_record
 from kdna.seal.envelope import Kind, Seal
 from kdna.storage.base import Storage
@@ -53,6 +54,7 @@ class Claim(NamedTuple):
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Holder)
+_tag_decoder = msgspec.msgpack.Decoder(Tag)
 _names_decoder = msgspec.msgpack.Decoder(tuple[str, str])
 
 
@@ -64,6 +66,7 @@ class Tags:
         self._seal = seal
         self._cache = cache
         self._ahead = ahead or Ahead(storage)
+        self._gathered = Gathered(seal, cache, layout.TAGS, Kind.NAMES)
         self._free: dict[str, int] = {}  # the newest number of tags that nobody held when they were looked up
 
     def _newest(self) -> dict[str, int]:
@@ -95,17 +98,34 @@ class Tags:
     def list(self, snapshots: Iterable[str], damaged: dict[str, str]) -> list[Tag]:
         """Every tag whose snapshot exists; objects that cannot be read are named in `damaged`."""
         present = frozenset(snapshots)
+        newest = {layout.tag(*found): found for found in sorted(self._newest().items())}
         tags = []
-        for tag_name, number in sorted(self._newest().items()):
+        for name, (tag_name, number) in newest.items():
             try:
-                holder = self._holder(tag_name, number)
-                if holder.sid in present:
-                    name = layout.tag(tag_name, number)
-                    names = decode(_names_decoder, open_record(self._seal, Kind.NAMES, holder.names, name), name)
-                    tags.append(Tag(*names, holder.sid))
+                tag = self._tag(tag_name, number, present)
             except (RepositoryError, Missing) as error:
-                damaged[layout.tag(tag_name, number)] = str(error)
+                damaged[name] = str(error)
+                continue
+            if tag.sid in present:
+                tags.append(tag)
+        self._gathered.settle(newest)
         return tags
+
+    def _tag(self, tag_name: str, number: int, present: Container[str]) -> Tag:
+        """What one tag object says; without the names where the snapshot is not among the `present`."""
+        name = layout.tag(tag_name, number)
+        known = self._gathered.get(name)
+        if known is not None:
+            tag = decode(_tag_decoder, known, name)
+            if tag.tag or tag.sid not in present:
+                return tag
+        holder = self._holder(tag_name, number)
+        names = ("", "")  # of a backup that is not there, and may be there later
+        if holder.sid in present:
+            names = decode(_names_decoder, open_record(self._seal, Kind.NAMES, holder.names, name), name)
+        tag = Tag(*names, holder.sid)
+        self._gathered.add(name, _encoder.encode(tag))
+        return tag
 
     def holder(self, project: str, tag: str) -> tuple[int, str]:
         """Number and snapshot id of the tag's newest holder; (-1, "") when there never was one."""
