@@ -7,11 +7,9 @@ errors) to stderr. A reader that goes away, as `head` does, is no reason to stop
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import re
 import sys
-import textwrap
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
@@ -52,6 +50,8 @@ def tell_json(value: Mapping[str, Any]) -> None:
 
 def as_json(value: Mapping[str, Any]) -> str:
     """An object as one line of ASCII; bytes of a name that are no UTF-8 are half surrogates, as Python has them."""
+    import json  # heavy, as seen from a table
+
     return json.dumps(value, separators=(",", ":"))
 
 
@@ -61,10 +61,8 @@ def say_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Iter
     On a terminal that is too narrow, what may be long is broken, and what is short stays whole; where that leaves too
     little, each row is told as names and values.
     """
-    from rich.cells import cell_len  # heavy: which characters are two wide
-
     shown = [[visible(cell) for cell in row] for row in rows]
-    natural = [max(map(cell_len, cells)) for cells in zip(columns, *shown, strict=True)]
+    natural = [max(map(_wide, cells)) for cells in zip(columns, *shown, strict=True)]
     width = columns_of(sys.stdout)
     widths = _fitting(columns, natural, width or _WIDE)
     if widths is None:
@@ -79,17 +77,31 @@ def say_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Iter
 
 def _columns(row: Sequence[str], flush: Sequence[tuple[int, bool]]) -> Iterator[str]:
     """The lines of a row of cells, each in its width, flush right or left; what is longer goes on in the next line."""
-    from rich.cells import cell_len, chop_cells
-
     pieces = [
-        chop_cells(cell, room) if cell_len(cell) > room else [cell] for cell, (room, _) in zip(row, flush, strict=True)
+        _chopped(cell, room) if _wide(cell) > room else [cell] for cell, (room, _) in zip(row, flush, strict=True)
     ]
     for line in itertools.zip_longest(*pieces, fillvalue=""):
         cells = []
         for piece, (room, right) in zip(line, flush, strict=True):
-            space = " " * (room - cell_len(piece))
+            space = " " * (room - _wide(piece))
             cells.append(space + piece if right else piece + space)
         yield "  ".join(cells).rstrip()
+
+
+def _wide(text: str) -> int:
+    """Columns of the terminal that a text takes, which is safe to show."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len  # heavy: which characters are two wide
+
+    return cell_len(text)
+
+
+def _chopped(text: str, room: int) -> list[str]:
+    """A text in pieces of so many columns."""
+    from rich.cells import chop_cells  # see above
+
+    return chop_cells(text, room)
 
 
 def _fitting(columns: Sequence[str], natural: Sequence[int], room: int) -> list[int] | None:
@@ -159,6 +171,8 @@ def folded(text: str, stream: TextIO | None, hang: int | None = None) -> str:
 
 
 def _broken(line: str, width: int, hang: int | None) -> str:
+    import textwrap  # only a terminal needs it
+
     indent = " " * (len(line) - len(line.lstrip()) if hang is None else hang)
     kept = _QUOTED.sub(lambda found: found[0].replace(" ", "\0"), line)
     filled = textwrap.fill(
