@@ -202,6 +202,13 @@ def test_imports_name_what_they_bring() -> None:
     check([place for place, node in found if node.names[0].name == "*"], "No star imports:")
 
 
+def test_records_are_cheap_to_define() -> None:
+    found = [place for place, node in nodes(ast.ImportFrom, "src") if node.module == "dataclasses"]
+    check(
+        found, "A record is a msgspec.Struct or a NamedTuple: defining a dataclass costs every command a third of a ms:"
+    )
+
+
 def test_a_late_import_says_why() -> None:
     check(
         [

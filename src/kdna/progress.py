@@ -6,35 +6,38 @@ times a second from its own thread. Only what must not be missed is an event.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 
-@dataclass
 class Counts:
     """Running totals of one save or restore; written by the engine, read at any time by a display."""
 
-    phase: str = ""
-    current: str = ""
-    files: int = 0
-    folders: int = 0
-    bytes: int = 0
-    files_total: int = 0
-    bytes_total: int = 0
-    new: int = 0
-    changed: int = 0
-    unchanged: int = 0
-    excluded: int = 0
-    failed: int = 0
-    bytes_new: int = 0
-    bytes_known: int = 0
-    bytes_stored: int = 0
-    bytes_sent: int = 0
-    bytes_received: int = 0
+    def __init__(self) -> None:
+        self.phase = ""
+        self.current = ""
+        self.files = 0
+        self.folders = 0
+        self.bytes = 0
+        self.files_total = 0
+        self.bytes_total = 0
+        self.new = 0
+        self.changed = 0
+        self.unchanged = 0
+        self.excluded = 0
+        self.failed = 0
+        self.bytes_new = 0
+        self.bytes_known = 0
+        self.bytes_stored = 0
+        self.bytes_sent = 0
+        self.bytes_received = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of them by name, as they are now."""
+        return dict(vars(self))
 
     def reset(self) -> None:
         """Begin again from nothing, in the object that a display watches."""
-        vars(self).update(vars(Counts()))
+        vars(self).update(Counts().as_dict())
 
 
 class Sink(Protocol):

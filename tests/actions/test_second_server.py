@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from kdna.actions.auto_backups import Wish, create_auto_backup, update_auto_backup
 from kdna.actions.auto_journal import Journal

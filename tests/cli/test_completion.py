@@ -154,7 +154,7 @@ def test_an_answer_loads_nothing_slow(servers: None, home: Path) -> None:
     (home / ".ssh" / "config").write_text("Host nas\n")
     script = (
         "import sys\nfrom kdna.cli.main import kdna\ntry: kdna.main([])\n"
-        "except SystemExit: print([m for m in ('asyncssh', 'cryptography', 'msgspec', 'rich', 'asyncio') "
+        "except SystemExit: print([m for m in ('asyncssh', 'cryptography', 'rich', 'asyncio') "
         "if m in sys.modules], file=sys.stderr)"
     )
     for words in ("kdna server add -ad ", "kdna server status ", "kdna "):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import asyncssh
 import pytest
+from msgspec.structs import replace
 
 from kdna.config.document import Document
 from kdna.config.records import AutoBackup, Defaults, Server, built_in

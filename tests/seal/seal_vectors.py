@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import fields
 
+import msgspec
 from seal_inputs import (
     PHRASE,
     REPOSITORY_ID,
@@ -23,7 +23,7 @@ from seal_inputs import (
 from kdna.seal import keyfile, slots
 from kdna.seal.encrypted import start_session
 from kdna.seal.envelope import Kind
-from kdna.seal.keys import PutKeys, encode_put
+from kdna.seal.keys import encode_put
 from kdna.seal.record import encode_record
 
 Values = dict[str, str]
@@ -33,7 +33,7 @@ FRAMES = [b"first frame", b"", b"last frame"]
 def derivations() -> Values:
     """Every key that follows from the repository secret, and what is named with it."""
     keys = full_keys()
-    put = {field.name: getattr(keys.put, field.name) for field in fields(PutKeys)}
+    put = msgspec.structs.asdict(keys.put)
     seal, open_seal = encrypted(), plain()
     return {
         "secret": SECRET.hex(),

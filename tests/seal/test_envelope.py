@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from seal_inputs import OTHER_SECRET, REPOSITORY_ID, SECRET, contents, full_keys, sample
 
 from kdna.errors import Damaged, KdnaError, NewerFormat, WrongKey

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from kdna.actions import remembering
 from kdna.actions.caller import Caller
@@ -19,14 +20,13 @@ from kdna.repository.opening import Repository
 from kdna.seal.keys import AccessKey
 
 
-@dataclass
-class Acceptance:
+class Acceptance(msgspec.Struct):
     """What a server lacks or shows that it should not; `places` where another repository or none lies."""
 
     server: Server
-    missing: dict[str, str] = field(default_factory=dict)  # by id, in words
-    returned: dict[str, str] = field(default_factory=dict)
-    places: list[str] = field(default_factory=list)
+    missing: dict[str, str] = {}  # by id, in words
+    returned: dict[str, str] = {}
+    places: list[str] = []
 
     def __bool__(self) -> bool:
         return bool(self.missing or self.returned or self.places)

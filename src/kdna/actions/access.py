@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from kdna.actions import passphrases
 from kdna.actions.caller import Caller
@@ -22,8 +23,7 @@ from kdna.repository.opening import Repository
 from kdna.seal.keyfile import create
 
 
-@dataclass(frozen=True)
-class Made:
+class Made(msgspec.Struct, frozen=True):
     """A key file that was made, and the server whose backups it is for."""
 
     path: Path

@@ -10,7 +10,8 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from kdna.actions.auto_entries import handed_on
 from kdna.actions.caller import Caller

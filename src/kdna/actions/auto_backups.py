@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from kdna.actions.auto_alone import check_alone
 from kdna.actions.auto_entries import both
@@ -26,8 +28,7 @@ from kdna.schedule.zone import LOCAL, local_now
 from kdna.upkeep.retention import PREFIX, Policy
 
 
-@dataclass(frozen=True)
-class Wish:
+class Wish(msgspec.Struct, frozen=True):
     """What the user says of an auto-backup; what is None is chosen, or left as it is.
 
     `schedule` is a word, and `custom` the expression that goes with custom: one string, or the five fields. `retag` is
@@ -44,14 +45,13 @@ class Wish:
     schedule: str | None = None
     custom: tuple[str, ...] = ()
     project: str | None = None
-    keep: Mapping[str, str] = field(default_factory=dict)
+    keep: Mapping[str, str] = {}
     keep_all: bool = False
     copy_to: str | None = None
     scheduled: bool | None = None
 
 
-@dataclass(frozen=True)
-class Settled:
+class Settled(msgspec.Struct, frozen=True):
     """An auto-backup as it is now. `scheduler` has an entry for it, `remarks` say what may keep that from running."""
 
     backup: AutoBackup

@@ -11,7 +11,8 @@ import os
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from kdna.actions.auto_entries import program
 from kdna.actions.auto_journal import Journal, Run

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from kdna.actions.auto_journal import Journal, Run
 from kdna.actions.auto_outlook import Outlook, outlook
@@ -18,8 +19,7 @@ from kdna.schedule.scheduler import installed
 from kdna.schedule.zone import local_now
 
 
-@dataclass(frozen=True)
-class Listed:
+class Listed(msgspec.Struct, frozen=True):
     """An auto-backup as a list shows it.
 
     `server` is an alias, or "" where there is no such server. `scheduler` is the one with an entry for it, `last` its

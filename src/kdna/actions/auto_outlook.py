@@ -8,8 +8,9 @@ occasion comes and takes its place.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
+
+import msgspec
 
 from kdna.actions.auto_journal import Run
 from kdna.clock import utc
@@ -24,8 +25,7 @@ _LONGEST = timedelta(minutes=_PAUSES[-1])
 _ANY_DAY = date(1970, 1, 1)
 
 
-@dataclass(frozen=True)
-class Outlook:
+class Outlook(msgspec.Struct, frozen=True):
     """What is ahead.
 
     `due`: the occasion to make up for now, if there is one. `again`: when it is tried again, if it failed and has to

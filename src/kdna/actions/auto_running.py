@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
 
 from kdna.actions.auto_journal import Busy, Journal, Log, Run
 from kdna.actions.auto_outlook import Outlook, outlook, pause, project_of, start_of, tag_of, timing_of
@@ -37,8 +39,7 @@ _KEPT_COUNTS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """How a run ended, or why there was none: `busy` when another run of the same auto-backup goes on."""
 
     backup: AutoBackup
@@ -142,7 +143,7 @@ class _Attempt:
             raise
         finally:
             run.ended = self._clock.now_ns()
-            run.counts = {name: value for name, value in asdict(counts).items() if name in _KEPT_COUNTS}
+            run.counts = {name: value for name, value in counts.as_dict().items() if name in _KEPT_COUNTS}
             run.log = self._log.lines()
             self._keep()
         return Outcome(self._backup, run)

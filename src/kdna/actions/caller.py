@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from kdna.config.home import Home
 from kdna.progress import Silent, Sink
@@ -16,16 +17,15 @@ AskHostKey = Callable[[str, int, str, str], bool]  # host, port, key type, finge
 AskPassphrase = Callable[[str], str]  # what it is for -> the passphrase; raises Declined where nobody can be asked
 
 
-@dataclass(frozen=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True):
     """A front end, as actions see it. Without `trust` no unknown host key is accepted."""
 
     home: Home
-    sink: Sink = field(default_factory=Silent)
+    sink: Sink = msgspec.field(default_factory=Silent)
     trust: AskHostKey | None = None
     passphrase: AskPassphrase | None = None
     new_passphrase: AskPassphrase | None = None  # asks twice
-    begun: dict[str, Begun] = field(default_factory=dict, compare=False)  # connections, by the server's id
+    begun: dict[str, Begun] = {}  # connections, by the server's id
     keeps: bool = False  # connections that an action is done with, for another action of the same command
 
     def tell_of_damage(self, damaged: Mapping[str, str]) -> None:

@@ -6,8 +6,10 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
 from functools import partial
+
+import msgspec
+from msgspec.structs import replace
 
 from kdna.actions.caller import Caller
 from kdna.actions.keys import access_key
@@ -38,14 +40,13 @@ ENCRYPTED_KEY = "encrypted"  # of [defaults]
 _AT_ONCE = 8
 
 
-@dataclass(frozen=True)
-class Backup:
+class Backup(msgspec.Struct, frozen=True):
     """One backup where it lies. `names` are (project, tag) of each tag it has now."""
 
     server: Server
-    repository: Repository = field(repr=False)
+    repository: Repository
     sid: str
-    manifest: Manifest = field(repr=False)
+    manifest: Manifest
     names: tuple[tuple[str, str], ...]
     held: bool = False
 
@@ -81,8 +82,7 @@ class Backup:
         return f"{self.title} of {self.source} on {self.server.alias}{kind} ({self.sid[:12]})"
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True):
     """Something that could not be looked at: a server (`what` is empty), or an object on it."""
 
     server: Server
@@ -90,16 +90,14 @@ class Problem:
     error: KdnaError
 
 
-@dataclass
-class Listing:
+class Listing(msgspec.Struct):
     """What was found, the oldest first, and what stood in the way."""
 
-    backups: list[Backup] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
+    backups: list[Backup] = []
+    problems: list[Problem] = []
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """Filters of a list; None lets all through. `path` is a source path, or a folder above it."""
 
     project: str | None = None

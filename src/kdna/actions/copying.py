@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import Backup, Listing, Problem, Wanted, local_server, look_at, looked
@@ -36,8 +36,7 @@ _TRIES = 3  # of one backup: sessions that are fenced, or a prune that moves wha
 _MEMORY = "counterparts"  # in the cache of the repository that is copied to
 
 
-@dataclass(frozen=True)
-class CopyRequest:
+class CopyRequest(msgspec.Struct, frozen=True):
     """What to copy: all backups of the server `source`, of one project, or those that `references` name."""
 
     source: str
@@ -47,8 +46,7 @@ class CopyRequest:
     dry_run: bool = False
 
 
-@dataclass
-class CopyPlan:
+class CopyPlan(msgspec.Struct):
     """What there is to do; `exposed` backups are encrypted where they are, and would not be where they go."""
 
     source: Server
@@ -63,23 +61,21 @@ class CopyPlan:
         return sum(backup.manifest.stats.bytes for backup in self.backups)
 
 
-@dataclass(frozen=True)
-class Copied:
+class Copied(msgspec.Struct, frozen=True):
     """A backup and the id of its copy."""
 
     backup: Backup
     sid: str
 
 
-@dataclass
-class CopyResult:
+class CopyResult(msgspec.Struct):
     """What was done. `failed`: backups that could not be copied whole, so not at all; `untagged`: tags in use there."""
 
     plan: CopyPlan
     counts: Counts
-    copied: list[Copied] = field(default_factory=list)
-    failed: list[Problem] = field(default_factory=list)
-    untagged: list[str] = field(default_factory=list)
+    copied: list[Copied] = []
+    failed: list[Problem] = []
+    untagged: list[str] = []
     seconds: float = 0.0
     dry_run: bool = False
 
@@ -273,9 +269,7 @@ class _Run:
             with turn(self._caller.home, self._target.id, self._clients) as mine:
 
                 def describe(sent: int) -> bytes:
-                    return encode_manifest(
-                        _manifest(backup, msgspec.structs.replace(backup.manifest, root=root), mine.client)
-                    )
+                    return encode_manifest(_manifest(backup, replace(backup.manifest, root=root), mine.client))
 
                 sid = session.commit(describe)
                 self._clients[sid] = mine.client
@@ -320,4 +314,4 @@ def _manifest(backup: Backup, manifest: Manifest, client: Client) -> Manifest:
     """What is said of a copy: all that is said of its backup, where that was made first, and who copied it."""
     own = [tag for project, tag in backup.names if project == manifest.project]
     tag = manifest.tag if manifest.tag in own else next(iter(own), "")
-    return msgspec.structs.replace(manifest, tag=tag, client=client, origin=_origin(backup))
+    return replace(manifest, tag=tag, client=client, origin=_origin(backup))

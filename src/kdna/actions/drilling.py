@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from tempfile import TemporaryDirectory
 
 import msgspec
@@ -37,8 +36,7 @@ class Proven(msgspec.Struct):
     bytes: int
 
 
-@dataclass(frozen=True)
-class DrillRequest:
+class DrillRequest(msgspec.Struct, frozen=True):
     """What to restore: of one backup, or of the newest of every source; `files` and `size` bound all of it together."""
 
     reference: str | None = None
@@ -48,8 +46,7 @@ class DrillRequest:
     seed: int | None = None
 
 
-@dataclass
-class BackupDrill:
+class BackupDrill(msgspec.Struct):
     """One backup; `error` says why it could not be drilled at all."""
 
     backup: Backup
@@ -62,13 +59,12 @@ class BackupDrill:
         return not (self.error or self.drilled.wrong or self.drilled.unreadable)
 
 
-@dataclass
-class DrillResult:
+class DrillResult(msgspec.Struct):
     """All backups that were drilled, and what could not be looked at."""
 
     seed: int
-    drills: list[BackupDrill] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
+    drills: list[BackupDrill] = []
+    problems: list[Problem] = []
     seconds: float = 0.0
 
 

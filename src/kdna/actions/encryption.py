@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import ENCRYPTED_KEY, encrypts_by_default, local_server, servers_to_search
@@ -13,8 +15,7 @@ from kdna.config.records import Server
 from kdna.errors import Declined
 
 
-@dataclass(frozen=True)
-class EncryptionState:
+class EncryptionState(msgspec.Struct, frozen=True):
     """The key, and each server with its `encrypted`."""
 
     key: KeyState

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import Backup, Problem, Wanted, looked
@@ -19,16 +20,14 @@ if TYPE_CHECKING:
     from kdna.actions.saving import SaveResult
 
 
-@dataclass(frozen=True)
-class Judged:
+class Judged(msgspec.Struct, frozen=True):
     """A backup and what the policy says of it."""
 
     backup: Backup
     verdict: Verdict
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(msgspec.Struct, frozen=True):
     """Backups of one source: the same path of the same machine, in one project on one server. The oldest first."""
 
     server: Server
@@ -38,8 +37,7 @@ class Group:
     judged: list[Judged]
 
 
-@dataclass(frozen=True)
-class ForgetPlan:
+class ForgetPlan(msgspec.Struct, frozen=True):
     """What a policy says of all groups."""
 
     policy: Policy
@@ -56,17 +54,16 @@ class ForgetPlan:
         return sum(each.verdict.kept for group in self.groups for each in group.judged)
 
 
-@dataclass(frozen=True)
-class ForgetResult:
+class ForgetResult(msgspec.Struct, frozen=True):
     """What was done; after a dry run, or where the policy keeps everything, nothing is `forgotten`.
 
     `spared` were held by somebody after the plan was made. `problems` stood in the way of looking or deleting.
     """
 
     plan: ForgetPlan
-    forgotten: list[Backup] = field(default_factory=list)
-    spared: list[Backup] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
+    forgotten: list[Backup] = []
+    spared: list[Backup] = []
+    problems: list[Problem] = []
     dry_run: bool = False
 
 

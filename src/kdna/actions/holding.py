@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import Backup, located
@@ -12,8 +14,7 @@ from kdna.actions.naming import parse_reference
 from kdna.clock import SYSTEM
 
 
-@dataclass(frozen=True)
-class Holder:
+class Holder(msgspec.Struct, frozen=True):
     """Who put a hold and when, in nanoseconds; None for what cannot be read."""
 
     user: str | None
@@ -21,16 +22,14 @@ class Holder:
     since: int | None
 
 
-@dataclass(frozen=True)
-class Holding:
+class Holding(msgspec.Struct, frozen=True):
     """A backup that is held now; `already` when it was before."""
 
     backup: Backup
     already: bool
 
 
-@dataclass(frozen=True)
-class Release:
+class Release(msgspec.Struct, frozen=True):
     """A backup that is not held any more, and who had held it.
 
     `gone`: it was deleted while it was being held, which took effect now.

@@ -6,9 +6,7 @@ the file is lost a new client begins, and nothing else is.
 
 from __future__ import annotations
 
-import getpass
 import os
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
@@ -111,11 +109,15 @@ def session_description(home: Home, work: str) -> dict[str, str | int]:
 
 def host_name() -> str:
     """What this machine calls itself."""
+    import socket  # heavy for those who only read
+
     return socket.gethostname() or "unknown"
 
 
 def user_name() -> str:
     """Who is at work here; the number where there is no name."""
+    import getpass  # as above
+
     try:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):  # which of them depends on the version of Python

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from itertools import chain, count
+
+import msgspec
+from msgspec.structs import replace
 
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import Problem, encrypts_by_default
@@ -19,8 +21,7 @@ from kdna.storage.ssh_config import FILE, Entry, read_entry, read_hosts
 _LONGEST_ALIAS = 60
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(msgspec.Struct, frozen=True):
     """A host of the ssh config. `entry` is None where reading it would run commands; `server`, unless imported."""
 
     host: str
@@ -29,8 +30,7 @@ class Candidate:
     server: Server | None
 
 
-@dataclass(frozen=True)
-class ImportRequest:
+class ImportRequest(msgspec.Struct, frozen=True):
     """What the user said; what is not said is asked, or chosen."""
 
     hosts: Sequence[str] = ()
@@ -39,13 +39,12 @@ class ImportRequest:
     encrypted: bool | None = None
 
 
-@dataclass
-class Imported:
+class Imported(msgspec.Struct):
     """What became of the hosts chosen: added, there already, or in the way."""
 
-    added: list[Added] = field(default_factory=list)
-    already: list[Candidate] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
+    added: list[Added] = []
+    already: list[Candidate] = []
+    problems: list[Problem] = []
 
 
 def import_servers(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
 
 from kdna.actions import passphrases
 from kdna.actions.caller import Caller
@@ -17,8 +19,7 @@ from kdna.seal.keys import AccessKey
 FILE_NAME = "kdna.key"
 
 
-@dataclass(frozen=True)
-class KeyState:
+class KeyState(msgspec.Struct, frozen=True):
     """What can be said of the key file without opening anything. `problem` is why it can't be used.
 
     `repository` is the id of the repository that an unprotected put key is for.

@@ -6,12 +6,12 @@ It may hold colons, so the tag is what follows the last one. The first of the fo
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol, TypeVar
+
+import msgspec
 
 from kdna.config.values import check_text, show
 from kdna.errors import Ambiguous, NoSuchBackup, UsageError
@@ -42,8 +42,7 @@ class Named(Protocol):
 Backup = TypeVar("Backup", bound=Named)
 
 
-@dataclass(frozen=True)
-class Reference:
+class Reference(msgspec.Struct, frozen=True):
     """What a user wrote for a backup: a name and a tag, or the beginning of a snapshot id."""
 
     text: str
@@ -127,5 +126,7 @@ def _only(found: Sequence[Backup], reference: Reference, backups: Sequence[Backu
 def _hint(reference: Reference, backups: Sequence[Backup]) -> str | None:
     """The names that come closest, when any does."""
     names = sorted({f"{project}:{tag}" for backup in backups for project, tag in backup.names})
+    import difflib  # only who mistypes needs it
+
     close = difflib.get_close_matches(reference.text, names, n=3, cutoff=0.6) if reference.name else []
     return f"Did you mean {' or '.join(close)}? 'kdna backup list' shows what there is." if close else None

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,6 +67,9 @@ def from_command(command: str) -> str:
 
     Raises `KeyFileError`, which names the program and nothing that it printed.
     """
+    import shlex  # heavy for the many whose key has no passphrase, both
+    import subprocess
+
     posix = os.name == "posix"  # elsewhere programs take apart their command lines themselves
     try:
         words = shlex.split(command, posix=posix)

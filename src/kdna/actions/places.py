@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+
+import msgspec
 
 from kdna.actions.caller import AskHostKey, Caller
 from kdna.actions.keys import ensure_key
@@ -50,8 +51,7 @@ which the owner has as ~/.kdna/kdna.key, or as words on a recovery sheet ('kdna 
 """
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(msgspec.Struct, frozen=True):
     """How a place was reached."""
 
     location: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -30,8 +29,7 @@ _STATE, _LIMIT = "pruned.json", 1 << 20
 _LOCK_SECONDS = 10.0
 
 
-@dataclass(frozen=True)
-class PruneOptions:
+class PruneOptions(msgspec.Struct, frozen=True):
     """`repack` and `unused` as the user writes them: an amount, a percentage, or ``unlimited``."""
 
     server: str | None = None
@@ -45,8 +43,7 @@ class PruneOptions:
         return Limits(Amount.parse(self.repack, "--max-repack"), Amount.parse(self.unused, "--max-unused"))
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(msgspec.Struct, frozen=True):
     """What is planned, and then done, in one of a server's repositories."""
 
     encrypted: bool
@@ -54,12 +51,11 @@ class Part:
     outcome: Outcome | None = None
 
 
-@dataclass(frozen=True)
-class PruneResult:
+class PruneResult(msgspec.Struct, frozen=True):
     """All of them. After a dry run, and where there was nothing to do, there are no outcomes."""
 
     server: Server
-    parts: list[Part] = field(default_factory=list)
+    parts: list[Part] = []
     dry_run: bool = False
     seconds: float = 0.0
 

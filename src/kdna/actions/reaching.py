@@ -7,8 +7,9 @@ import os
 import threading
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import replace
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from kdna.actions.caller import AskHostKey, Caller
 from kdna.config.file import load

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import servers_to_search
@@ -24,8 +25,7 @@ _LINE = 100  # characters
 _FORMS: dict[str, Callable[[bytes, str], str]] = {".txt": sheet.as_text, ".svg": sheet.as_svg}
 
 
-@dataclass(frozen=True)
-class Proof:
+class Proof(msgspec.Struct, frozen=True):
     """What became of the words at one server. `opened` is None where there is nothing to open yet."""
 
     server: Server

@@ -10,7 +10,6 @@ import os
 import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -27,13 +26,12 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(tuple[bytes, bytes, bytes])
 
 
-@dataclass
-class Known:
+class Known(msgspec.Struct):
     """What is known of one repository: ids of backups."""
 
-    backups: set[str] = field(default_factory=set)  # that existed
-    deleted: set[str] = field(default_factory=set)  # that somebody deleted, and that were gone when we looked
-    accepted: set[str] = field(default_factory=set)  # that are missing, which the user has accepted
+    backups: set[str] = set()  # that existed
+    deleted: set[str] = set()  # that somebody deleted, and that were gone when we looked
+    accepted: set[str] = set()  # that are missing, which the user has accepted
 
 
 def recall(home: Home, repository_id: str) -> Known:

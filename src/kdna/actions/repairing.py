@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+import msgspec
 
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import local_server
@@ -30,8 +31,7 @@ from kdna.upkeep.repair import Plan, make_plan
 from kdna.upkeep.verify import Check, Depth
 
 
-@dataclass(frozen=True)
-class RepairRequest:
+class RepairRequest(msgspec.Struct, frozen=True):
     """What to repair. `read_data`: read all packs first, not only those known to be suspicious."""
 
     server: str | None = None
@@ -40,8 +40,7 @@ class RepairRequest:
     dry_run: bool = False
 
 
-@dataclass(frozen=True)
-class RepairPlan:
+class RepairPlan(msgspec.Struct, frozen=True):
     """What would be done to one repository, and what is wrong with it."""
 
     server: Server
@@ -50,22 +49,20 @@ class RepairPlan:
     report: Report
 
 
-@dataclass
-class Repaired:
+class Repaired(msgspec.Struct):
     """One repository; `mended` is None where nothing was done."""
 
     plan: RepairPlan
     mended: Mended | None = None
 
 
-@dataclass
-class RepairResult:
+class RepairResult(msgspec.Struct):
     """Every repository of the server."""
 
     server: Server
     host: str  # this machine
     dry_run: bool
-    repaired: list[Repaired] = field(default_factory=list)
+    repaired: list[Repaired] = []
     seconds: float = 0.0
 
 

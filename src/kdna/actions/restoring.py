@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import Backup, located
@@ -17,8 +18,7 @@ from kdna.snapshot.select import filter_of
 from kdna.snapshot.walk import find_node
 
 
-@dataclass(frozen=True)
-class RestoreRequest:
+class RestoreRequest(msgspec.Struct, frozen=True):
     """What to restore and how. `path` is a folder to restore into; without it, things go to where they came from."""
 
     reference: str
@@ -33,8 +33,7 @@ class RestoreRequest:
     verify: bool = False
 
 
-@dataclass(frozen=True)
-class RestorePlan:
+class RestorePlan(msgspec.Struct, frozen=True):
     """What a restore would do: to `target`, the full path that what is restored will have."""
 
     backup: Backup
@@ -42,8 +41,7 @@ class RestorePlan:
     changes: Changes
 
 
-@dataclass(frozen=True)
-class RestoreResult:
+class RestoreResult(msgspec.Struct, frozen=True):
     """What was done, or with `dry_run` what would be: then `plan` is there."""
 
     backup: Backup

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
 
 from kdna import __version__
 from kdna.actions.caller import Caller
@@ -31,7 +33,6 @@ from kdna.repository.layout import TAGS
 from kdna.repository.opening import Repository, create_repository
 from kdna.repository.reader import Reader
 from kdna.repository.session import Session, Trial
-from kdna.repository.shelf import Shelf, ShelfReader, ShelfStore
 from kdna.repository.tags import taken
 from kdna.snapshot.estimate import estimated
 from kdna.snapshot.manifest import Client, Manifest, Stats, decode_manifest, encode_manifest
@@ -39,6 +40,9 @@ from kdna.snapshot.save import Saved, SaveOptions, save
 from kdna.snapshot.select import rules_of
 from kdna.snapshot.store import Store
 from kdna.storage.local import LocalStorage
+
+if TYPE_CHECKING:
+    from kdna.repository.shelf import Shelf
 
 _TRIES = 5  # sessions that are fenced, or generated tags that somebody else takes, before giving up
 _PATTERN_FILE_MAX = 1 << 20  # bytes
@@ -48,8 +52,7 @@ LOCAL_WARNING = (
 )
 
 
-@dataclass(frozen=True)
-class SaveRequest:
+class SaveRequest(msgspec.Struct, frozen=True):
     """What to back up and how.
 
     `prefix`: make a unique tag that begins with `tag`. `estimate`: count in the background what there is to do, for
@@ -70,8 +73,7 @@ class SaveRequest:
     estimate: bool = False
 
 
-@dataclass(frozen=True)
-class SaveResult:
+class SaveResult(msgspec.Struct, frozen=True):
     """What was done, or with `dry_run` what would be; `counts` has the rest."""
 
     project: str
@@ -112,8 +114,7 @@ def add_backup(caller: Caller, request: SaveRequest, counts: Counts) -> SaveResu
     )
 
 
-@dataclass(frozen=True)
-class _Made:
+class _Made(msgspec.Struct, frozen=True):
     """How a save ended."""
 
     tag: str
@@ -148,6 +149,8 @@ class _Job:
                 repository = place.repository(self._server.encrypted, key, (TAGS,))
             except NoRepository:
                 if self._request.dry_run:
+                    import tempfile  # heavy for those who do store something
+
                     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kdna-"))
                     repository = create_repository(LocalStorage(folder), None, Path(folder) / "cache")
                 else:
@@ -244,9 +247,12 @@ class _Job:
         self, repository: Repository, reader: Reader, session: Session | Trial
     ) -> Iterator[tuple[Shelf | None, Store]]:
         """Where blobs go; with a put key by way of the shelf, from which the reader has what it can't read itself."""
-        if not isinstance(reader, ShelfReader):
+        if repository.seal.can_read:
             yield None, session
             return
+        from kdna.repository.shelf import ShelfReader, ShelfStore  # brings in SQLite, which only a put key needs
+
+        assert isinstance(reader, ShelfReader)  # noqa: S101 - which is what such a key reads with; for the type checker
         with repository.shelf(os.fsencode(host_name()) + b"\0" + self.source) as shelf:
             reader.shelf = shelf
             yield shelf, ShelfStore(session, shelf)

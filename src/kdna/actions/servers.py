@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import Listing, Wanted, encrypts_by_default, list_backups, servers_to_search
@@ -18,8 +20,7 @@ from kdna.storage.address import Address, parse_address, parse_port
 SSH_PORT = 22
 
 
-@dataclass(frozen=True)
-class NewServer:
+class NewServer(msgspec.Struct, frozen=True):
     """What the user says of a server; what is None is chosen or left as it is."""
 
     address: str | None = None
@@ -32,8 +33,7 @@ class NewServer:
     default: bool = False
 
 
-@dataclass(frozen=True)
-class Added:
+class Added(msgspec.Struct, frozen=True):
     """A server that was added. `link` is None when it was not tried; `backups`, how many are there, when unknown."""
 
     server: Server
@@ -101,8 +101,7 @@ def delete_server(caller: Caller, server_id: str | None, alias: str | None, forc
     return found[0]
 
 
-@dataclass(frozen=True)
-class ServerList:
+class ServerList(msgspec.Struct, frozen=True):
     """Servers, and what stood in the way of looking at them. `default` is the alias of the one marked default."""
 
     servers: list[Server]

@@ -9,7 +9,8 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+
+import msgspec
 
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import local_server
@@ -27,22 +28,20 @@ from kdna.repository.tokens import describe, fence, unsettled
 _SILENT = 72 * 3600  # seconds after which a session that did not end is taken for dead
 
 
-@dataclass(frozen=True)
-class Running:
+class Running(msgspec.Struct, frozen=True):
     """One session. `dead` says why it is taken for dead; empty when it is not."""
 
     token: Token
-    repository: Repository = field(repr=False)
+    repository: Repository
     dead: str
 
 
-@dataclass(frozen=True)
-class Sessions:
+class Sessions(msgspec.Struct, frozen=True):
     """All of a server, and those that were declared dead."""
 
     server: Server
     running: list[Running]
-    fenced: list[Running] = field(default_factory=list)
+    fenced: list[Running] = []
 
 
 def server_sessions(

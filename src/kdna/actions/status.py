@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
+
+import msgspec
 
 from kdna.actions.auto_listing import soonest
 from kdna.actions.caller import Caller
@@ -17,8 +18,7 @@ from kdna.errors import KdnaError, StorageError
 from kdna.storage.base import Space
 
 
-@dataclass(frozen=True)
-class Status:
+class Status(msgspec.Struct, frozen=True):
     """What is known of a server; where it could not be reached, `error` says why and the rest is empty."""
 
     server: Server
@@ -28,7 +28,7 @@ class Status:
     link: Link | None = None
     space: Space | None = None
     stored: int = 0  # bytes, all of KDNA's
-    listing: Listing = field(default_factory=Listing)
+    listing: Listing = msgspec.field(default_factory=Listing)
     proven: Proven | None = None  # the last drill that went well
 
     @property

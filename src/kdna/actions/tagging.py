@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import Backup, Listing, Wanted, list_backups, meant
@@ -14,8 +16,7 @@ from kdna.errors import Ambiguous, NoSuchBackup, TagTaken, UsageError
 from kdna.repository import layout
 
 
-@dataclass(frozen=True)
-class Tagged:
+class Tagged(msgspec.Struct, frozen=True):
     """A tag of a project, and the backup it names, or did before it was taken away."""
 
     project: str
@@ -23,8 +24,7 @@ class Tagged:
     backup: Backup
 
 
-@dataclass(frozen=True)
-class TagList:
+class TagList(msgspec.Struct, frozen=True):
     """Tags, and what stood in the way of looking for them."""
 
     tags: list[Tagged]

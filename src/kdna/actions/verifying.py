@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import Backup, Problem, located, servers_to_search
@@ -27,8 +28,7 @@ from kdna.upkeep.portion import parse_portion
 from kdna.upkeep.verify import Depth, verify
 
 
-@dataclass(frozen=True)
-class VerifyRequest:
+class VerifyRequest(msgspec.Struct, frozen=True):
     """What to check and how deep. `read_data` is a portion, see `kdna.upkeep.portion`; None: the structure only."""
 
     reference: str | None = None
@@ -37,8 +37,7 @@ class VerifyRequest:
     read_data: str | None = None
 
 
-@dataclass(frozen=True)
-class Verified:
+class Verified(msgspec.Struct, frozen=True):
     """One repository and what its check came to."""
 
     server: Server
@@ -46,12 +45,11 @@ class Verified:
     report: Report
 
 
-@dataclass
-class VerifyResult:
+class VerifyResult(msgspec.Struct):
     """Everything that was checked, and what could not be."""
 
-    verified: list[Verified] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
+    verified: list[Verified] = []
+    problems: list[Problem] = []
     seconds: float = 0.0
 
     @property
@@ -66,8 +64,7 @@ class VerifyResult:
         return bool(self.problems) or any(one.report.unknown for one in self.verified)
 
 
-@dataclass
-class Comparison:
+class Comparison(msgspec.Struct):
     """A backup beside what is on the disk."""
 
     backup: Backup

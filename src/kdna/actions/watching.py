@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+
+import msgspec
 
 from kdna.actions import remembering
 from kdna.actions.caller import Caller
@@ -23,12 +24,11 @@ from kdna.snapshot.manifest import Client, decode_manifest
 _MOST_NAMED = 5
 
 
-@dataclass(frozen=True)
-class Suspicion:
+class Suspicion(msgspec.Struct, frozen=True):
     """What is not as it should be; ids of backups."""
 
-    missing: frozenset[str] = field(default_factory=frozenset)
-    returned: frozenset[str] = field(default_factory=frozenset)
+    missing: frozenset[str] = frozenset()
+    returned: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         return bool(self.missing or self.returned)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from kdna.cli.failure import explain
 from kdna.cli.text import duration, iso, moment, plural, size, visible

@@ -9,8 +9,8 @@ import click
 from kdna.cli import options
 from kdna.cli.options import Command, Group, Settings
 from kdna.cli.output import say, say_json, say_summary, say_table, tell
+from kdna.cli.problems import problem_as_dict, tell_problems
 from kdna.cli.progress import final_counts
-from kdna.cli.server import problem_as_dict, tell_problems
 from kdna.cli.terminal import interactive
 from kdna.cli.text import duration, iso, moment, plural, size, visible
 from kdna.cli.work import work

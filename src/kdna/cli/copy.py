@@ -10,8 +10,8 @@ from kdna.cli import options
 from kdna.cli.backup import REFERENCE_HELP, SOME_FILES_FAILED, backup_as_dict
 from kdna.cli.options import Command, Settings
 from kdna.cli.output import say, say_json, say_summary
+from kdna.cli.problems import problem_as_dict, tell_problems
 from kdna.cli.progress import final_counts
-from kdna.cli.server import problem_as_dict, tell_problems
 from kdna.cli.text import duration, plural, size, visible
 from kdna.cli.work import work
 from kdna.progress import Counts

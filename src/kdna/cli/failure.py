@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from typing import Any
 
 import click
@@ -21,6 +20,8 @@ def fail(error: BaseException, settings: Settings) -> int:
         tell(error.format_message())
         return USAGE
     if settings.debug and not isinstance(error, click.ClickException):
+        import traceback
+
         tell("".join(traceback.format_exception(error)).rstrip())
     name, message, hint, code = explain(error)
     if settings.json:
@@ -49,6 +50,8 @@ def explain(error: BaseException) -> tuple[str, str, str, int]:
     if isinstance(error, MemoryError):
         short = Unsupported("there is not enough memory", "Close other programs, or allow KDNA more, and run it again.")
         return type(short).__name__, str(short), short.hint, short.exit_code
+    import traceback  # only here and above is it needed
+
     # What an unknown error says might hold anything, a secret too: only its kind and place are shown.
     frames = traceback.extract_tb(error.__traceback__)
     place = f" in {frames[-1].name}, line {frames[-1].lineno} of {_module(frames[-1].filename)}" if frames else ""

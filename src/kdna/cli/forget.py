@@ -11,8 +11,8 @@ from kdna.cli import options
 from kdna.cli.backup import backup_as_dict
 from kdna.cli.options import Command, Settings
 from kdna.cli.output import say, say_json, say_summary, tell
+from kdna.cli.problems import problem_as_dict, tell_problems
 from kdna.cli.prune import prune, prune_as_dict, tell_pruned
-from kdna.cli.server import problem_as_dict, tell_problems
 from kdna.cli.terminal import interactive
 from kdna.cli.text import moment, plural, visible
 from kdna.cli.work import work

@@ -5,24 +5,25 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 COMPLETING = "_KDNA_COMPLETE"  # set by the script of `kdna completion` when a shell asks what may follow
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@dataclass
 class Settings:
     """How to talk to the user; the object of every click context."""
 
-    json: bool = False
-    quiet: bool = False
-    verbose: bool = False
-    debug: bool = False
+    def __init__(self, json: bool = False, debug: bool = False) -> None:
+        self.json = json
+        self.quiet = False
+        self.verbose = False
+        self.debug = debug
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -152,11 +153,15 @@ def ssh_hosts(context: click.Context, parameter: click.Parameter, begun: str) ->
 
 def files(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem[str]]:
     """For `shell_complete`: paths on this machine, as the shell completes them."""
+    from click.shell_completion import CompletionItem  # only a completion needs it
+
     return [CompletionItem(begun, type="file")]
 
 
 def _suggest(what: str, begun: str) -> list[CompletionItem[str]]:
     """Names that begin as it was begun, from one function of `kdna.actions.suggesting`."""
+    from click.shell_completion import CompletionItem  # as above
+
     suggesting = importlib.import_module("kdna.actions.suggesting")  # here, because only a completion needs it
     names: dict[str, str] = getattr(suggesting, what)()
     return [CompletionItem(name, help=about) for name, about in names.items() if name.startswith(begun)]

@@ -10,7 +10,6 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from kdna.cli.options import Settings
@@ -79,7 +78,7 @@ class JsonReport(Report):
 
     def _tick(self) -> None:
         while self._counts is not None and not self._ended.wait(1):
-            say_json({"type": "progress", **asdict(self._counts)})
+            say_json({"type": "progress", **self._counts.as_dict()})
 
 
 class LiveReport(Report):
@@ -216,4 +215,4 @@ def report(settings: Settings, counts: Counts | None = None) -> Report:
 def final_counts(counts: Counts) -> dict[str, Any]:
     """Counts for the summary of a work in JSON: without what only a display needs."""
     display_only = ("phase", "current", "files_total", "bytes_total")
-    return {name: value for name, value in asdict(counts).items() if name not in display_only}
+    return {name: value for name, value in counts.as_dict().items() if name not in display_only}

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kdna.cli import options
-from kdna.cli.failure import explain
 from kdna.cli.options import Group, Settings
 from kdna.cli.output import say, say_facts, say_json, say_table, tell
+from kdna.cli.problems import problem_as_dict, tell_problems
 from kdna.cli.text import iso, moment, plural, size, visible
 from kdna.cli.work import work
 
 if TYPE_CHECKING:
-    from kdna.actions.catalog import Problem
     from kdna.actions.servers import Added
     from kdna.actions.status import Status
     from kdna.config.records import Server
@@ -199,23 +198,6 @@ def say_added(added: Added, how: str) -> None:
     there = f"; {plural(added.backups, 'backup')} there already" if added.backups else ""
     tried = how if added.link else f"{how} without trying the connection"
     say(f"Server {added.server.alias} (id {added.server.id}) was {tried}{there}{kind}")
-
-
-def problem_as_dict(problem: Problem) -> dict[str, Any]:
-    """In JSON, what could not be looked at."""
-    name, message, hint, _ = explain(problem.error)
-    return {"server": problem.server.alias, "object": problem.what, "error": name, "message": message, "hint": hint}
-
-
-def tell_problems(problems: list[Problem]) -> None:
-    """On stderr, what could not be looked at; the same hint once."""
-    hinted = set()
-    for problem in problems:
-        what = f"{problem.what} on server" if problem.what else "server"
-        tell(f"Error: {what} {problem.server.alias}: {visible(str(problem.error))}")
-        if problem.error.hint and problem.error.hint not in hinted:
-            tell(f"Hint: {visible(problem.error.hint)}")
-            hinted.add(problem.error.hint)
 
 
 def _facts(found: Status) -> list[tuple[str, str]]:

@@ -10,7 +10,8 @@ import click
 from kdna.cli import options
 from kdna.cli.options import Command, Settings
 from kdna.cli.output import say, say_json, tell
-from kdna.cli.server import added_as_dict, problem_as_dict, say_added, tell_problems
+from kdna.cli.problems import problem_as_dict, tell_problems
+from kdna.cli.server import added_as_dict, say_added
 from kdna.cli.terminal import ask_line, interactive
 from kdna.cli.text import visible
 from kdna.cli.work import Work, work

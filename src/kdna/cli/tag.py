@@ -10,7 +10,7 @@ from kdna.cli import options
 from kdna.cli.backup import backup_as_dict
 from kdna.cli.options import Group, Settings
 from kdna.cli.output import say, say_json, say_table, tell
-from kdna.cli.server import problem_as_dict, tell_problems
+from kdna.cli.problems import problem_as_dict, tell_problems
 from kdna.cli.text import moment, visible
 from kdna.cli.work import work
 

@@ -12,7 +12,7 @@ from kdna.cli import options
 from kdna.cli.backup import REFERENCE_HELP, backup_as_dict
 from kdna.cli.options import Command, Settings
 from kdna.cli.output import say, say_json, say_summary, tell
-from kdna.cli.server import problem_as_dict, tell_problems
+from kdna.cli.problems import problem_as_dict, tell_problems
 from kdna.cli.text import duration, iso, moment, plural, size, visible
 from kdna.cli.work import work
 from kdna.progress import Counts

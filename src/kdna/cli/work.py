@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kdna.cli import terminal
 from kdna.cli.options import Settings
@@ -20,8 +19,7 @@ _ELSE = "Run the command on a terminal, or set KDNA_PASSPHRASE_COMMAND to a comm
 _ELSE_NEW = "Run the command on a terminal, or name a command that prints it with --from-command."
 
 
-@dataclass(frozen=True)
-class Work:
+class Work(NamedTuple):
     """What a command has while its action runs."""
 
     caller: Caller

@@ -6,8 +6,9 @@ An edit changes lines as text and reads the whole again, so what stands in the d
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from itertools import count
+
+from msgspec.structs import replace
 
 from kdna.config.reading import (
     Contents,

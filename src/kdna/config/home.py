@@ -15,14 +15,14 @@ import os
 import stat
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from kdna.errors import ConfigError
 
 
-@dataclass(frozen=True)
-class Home:
+class Home(msgspec.Struct, frozen=True):
     """The folder and what is where in it; all paths absolute."""
 
     folder: Path

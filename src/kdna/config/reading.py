@@ -12,8 +12,9 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Generic, TypeVar
+
+import msgspec
 
 from kdna.config.records import AutoBackup, Defaults, Keys, Server
 from kdna.config.syntax import Malformed, Setting, is_comment, read_header, read_row, read_setting
@@ -28,8 +29,7 @@ _PRIVATE_KEY = re.compile(rb"-----BEGIN ([A-Z0-9]+ )*PRIVATE KEY-----|PuTTY-User
 Record = TypeVar("Record", Server, AutoBackup)
 
 
-@dataclass
-class Placed(Generic[Record]):
+class Placed(msgspec.Struct, Generic[Record]):
     """A record, the index of its row's line, and whether the row says exactly what the record would write."""
 
     line: int
@@ -37,25 +37,23 @@ class Placed(Generic[Record]):
     canonical: bool = True
 
 
-@dataclass
-class Section:
+class Section(msgspec.Struct):
     """Consecutive lines: the header's index, the index after the last, and the settings by key with their lines."""
 
     kind: str
     id: str
     start: int
     end: int
-    settings: dict[str, tuple[int, Setting]] = field(default_factory=dict)
+    settings: dict[str, tuple[int, Setting]] = {}
 
 
-@dataclass
-class Contents:
+class Contents(msgspec.Struct):
     """All that a kdna.conf says."""
 
-    sections: list[Section] = field(default_factory=list)
-    servers: dict[str, Placed[Server]] = field(default_factory=dict)
-    auto_backups: dict[str, Placed[AutoBackup]] = field(default_factory=dict)
-    defaults: Defaults = field(default_factory=Defaults)
+    sections: list[Section] = []
+    servers: dict[str, Placed[Server]] = {}
+    auto_backups: dict[str, Placed[AutoBackup]] = {}
+    defaults: Defaults = msgspec.field(default_factory=Defaults)
 
 
 def decode(data: bytes, name: str) -> list[str]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, TypeAlias
+
+import msgspec
+from msgspec.structs import replace
 
 from kdna.config.values import (
     boolean_text,
@@ -33,8 +35,7 @@ LOCAL = "local"
 KEY_NAME = re.compile(r"[a-z0-9][a-z0-9_.]{0,63}")
 
 
-@dataclass(frozen=True)
-class Server:
+class Server(msgspec.Struct, frozen=True):
     """A place backups go to. `path` is the repository folder; a relative one is under the user's home there."""
 
     id: str
@@ -45,7 +46,7 @@ class Server:
     encrypted: bool = True
     key_file: str | None = None
     ssh_config: str | None = None
-    settings: Mapping[str, str] = field(default_factory=dict, hash=False)
+    settings: Mapping[str, str] = {}
 
     COLUMNS: ClassVar[tuple[str, ...]] = ("id", "address", "path", "port", "alias", "encrypted")
     KEYS: ClassVar[Keys] = {"key_file": check_path, "ssh_config": check_host}
@@ -62,6 +63,9 @@ class Server:
                 "Give the port once, or the same twice.",
             )
         _check_section(self.section(), self.KEYS)
+
+    def __hash__(self) -> int:
+        return hash(self.id)  # settings have no hash, and tell two with one id apart when they are compared
 
     def row(self) -> list[str]:
         """The columns as text."""
@@ -85,8 +89,7 @@ class Server:
         return parse_address(self.address).local_path(self.path)
 
 
-@dataclass(frozen=True)
-class AutoBackup:
+class AutoBackup(msgspec.Struct, frozen=True):
     """A schedule. `timestamp` is the date of the last run, before the first one the start date, as it was written.
 
     `start` is the start date where the user gave one, `since` when the schedule was set: nothing is owed for before.
@@ -104,7 +107,7 @@ class AutoBackup:
     start: str | None = None
     since: str | None = None
     scheduled: bool = True
-    settings: Mapping[str, str] = field(default_factory=dict, hash=False)
+    settings: Mapping[str, str] = {}
 
     COLUMNS: ClassVar[tuple[str, ...]] = ("id", "frequency", "name", "timestamp", "id_server", "path")
     KEYS: ClassVar[Keys] = {
@@ -124,6 +127,9 @@ class AutoBackup:
         check_path(self.path)
         _check_section(self.section(), self.KEYS)
         Policy.from_settings(self.settings)
+
+    def __hash__(self) -> int:
+        return hash(self.id)  # as above
 
     @property
     def policy(self) -> Policy:
@@ -154,12 +160,11 @@ class AutoBackup:
         )
 
 
-@dataclass(frozen=True)
-class Defaults:
+class Defaults(msgspec.Struct, frozen=True):
     """What commands take when nothing is said. `server` is an id or alias."""
 
     server: str | None = None
-    settings: Mapping[str, str] = field(default_factory=dict, hash=False)
+    settings: Mapping[str, str] = {}
 
     KEYS: ClassVar[Keys] = {"server": check_id}
 

@@ -6,9 +6,10 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import msgspec
 
 from kdna.errors import SchedulerError, UsageError
 from kdna.schedule.timing import Timing
@@ -18,8 +19,7 @@ NAME = r"kdna-[A-Za-z0-9._-]{1,64}-[0-9a-f]{8}"  # what all our entries are call
 _BREAKING = re.compile(r"[\x00-\x1f\x7f]")
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(msgspec.Struct, frozen=True):
     """One auto-backup, as the schedulers see it.
 
     `command` is the program (absolute path) and its arguments; it is called more often than something is due, and at
@@ -35,7 +35,7 @@ class Job:
     timing: Timing
     start: date
     description: str = ""
-    environment: Mapping[str, str] = field(default_factory=dict, hash=False)
+    environment: Mapping[str, str] = {}
 
     def __post_init__(self) -> None:
         if not self.command or not _absolute(self.command[0]):

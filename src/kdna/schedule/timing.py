@@ -18,9 +18,9 @@ have been due in it is due when it ends; where an hour happens twice, what names
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 
+import msgspec
 from cronsim import CronSim, CronSimError
 
 from kdna.errors import UsageError
@@ -43,8 +43,7 @@ _SECOND = timedelta(seconds=1)
 _SOME_DAY = datetime(2024, 1, 1, tzinfo=timezone.utc)
 
 
-@dataclass(frozen=True)
-class Timing:
+class Timing(msgspec.Struct, frozen=True):
     """How often. `text` is what stands in kdna.conf: a word of `WORDS`, or five cron fields with one space between.
 
     Raises `UsageError` for text that is neither, and for fields that no day ever meets (30 February).

@@ -11,10 +11,11 @@ failed, and for an hour that summer time skipped.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from itertools import pairwise
 
+import msgspec
 from cronsim import CronSim
+from msgspec.structs import replace
 
 from kdna.clock import EPOCH
 from kdna.schedule.timing import Timing
@@ -23,8 +24,7 @@ MINUTES, HOURS, DAYS = tuple(range(60)), tuple(range(24)), tuple(range(1, 32))
 MONTHS, WEEKDAYS = tuple(range(1, 13)), tuple(range(7))
 
 
-@dataclass(frozen=True)
-class Wake:
+class Wake(msgspec.Struct, frozen=True):
     """Calls at each of these minutes of these hours, on days that are in `days`, `months` and `weekdays` (0 is Sunday).
 
     All values are sorted; a field that holds every value there is restricts nothing.

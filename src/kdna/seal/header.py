@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass, replace
 from enum import IntEnum
+
+import msgspec
+from msgspec.structs import replace
 
 from kdna.errors import Damaged, NewerFormat
 from kdna.seal import kem
@@ -53,8 +55,7 @@ class Kind(IntEnum):
         return self in _SHARED
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(msgspec.Struct, frozen=True):
     """A parsed header. `sealed_session` is empty in plain objects and in shared kinds."""
 
     suite: Suite

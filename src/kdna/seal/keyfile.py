@@ -16,14 +16,13 @@ import binascii
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import msgspec
 
 from kdna.errors import Damaged, KeyFileError, NewerFormat, WrongKey
 from kdna.seal import passphrase
 from kdna.seal.derive import Label
-from kdna.seal.keys import PUT_BUNDLE_MAX, SECRET, PutKeys, decode_put, encode_put
+from kdna.seal.keys import PUT_BUNDLE_MAX, SECRET, PutKeys, Secret, decode_put, encode_put
 from kdna.seal.wrap import Wrapped, unwrap, wrap
 
 VERSION = 1
@@ -54,23 +53,21 @@ _NOTES = {
 }
 
 
-@dataclass(frozen=True)
-class UserKey:
+class UserKey(Secret, frozen=True):
     """The user's own key: 32 random bytes that open the user's slot in each repository."""
 
-    secret: bytes = field(repr=False)
+    secret: bytes
 
 
 Key = UserKey | PutKeys
 
 
-@dataclass(frozen=True)
-class ProtectedKey:
+class ProtectedKey(Secret, frozen=True):
     """A key under a passphrase. `kind` is what it will be: full or put."""
 
     kind: str
     stretch: passphrase.Stretch
-    wrapped: Wrapped = field(repr=False)
+    wrapped: Wrapped
 
 
 def create(entropy: Callable[[int], bytes] = os.urandom) -> UserKey:

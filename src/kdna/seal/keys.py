@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import msgspec
 
@@ -16,21 +16,30 @@ REPOSITORY_ID = 16  # bytes; random, public
 PUT_BUNDLE_MAX = 4096  # bytes
 
 
-@dataclass(frozen=True)
-class PutKeys:
+class Secret(msgspec.Struct, frozen=True):
+    """What is shown nowhere: an error, a log and a debugger get to see only which kind it is."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(…)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []
+
+
+class PutKeys(Secret, frozen=True, dict=True):
     """What a client needs to add backups: incrementally and deduplicating, yet unable to read any of them.
 
     Holds no secret that opens a pack or a manifest, and none that authenticates the repository record.
     """
 
     repository_id: bytes
-    data_id: bytes = field(repr=False)
-    tree_id: bytes = field(repr=False)
-    tag_name: bytes = field(repr=False)
-    index: bytes = field(repr=False)
-    mix: bytes = field(repr=False)
-    cut: int = field(repr=False)  # 1 to 2**63 - 1, what the chunker takes as a seed
-    public: bytes = field(repr=False)  # what session secrets are sealed to
+    data_id: bytes
+    tree_id: bytes
+    tag_name: bytes
+    index: bytes
+    mix: bytes
+    cut: int  # 1 to 2**63 - 1, what the chunker takes as a seed
+    public: bytes  # what session secrets are sealed to
 
     @cached_property
     def public_key(self) -> PublicKey:
@@ -38,14 +47,13 @@ class PutKeys:
         return PublicKey(self.public)
 
 
-@dataclass(frozen=True)
-class FullKeys:
+class FullKeys(Secret, frozen=True):
     """Everything: what a put key holds, the repository secret and all that follows from it."""
 
     put: PutKeys
-    secret: bytes = field(repr=False)
-    auth: bytes = field(repr=False)
-    private_key: PrivateKey = field(repr=False, compare=False)
+    secret: bytes
+    auth: bytes
+    private_key: PrivateKey
 
 
 # What opens a repository: the secret in a user's key file, or the keys in a put key file.

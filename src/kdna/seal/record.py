@@ -8,7 +8,6 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import msgspec
 
@@ -24,8 +23,7 @@ _FEATURE = re.compile("[a-z0-9-]{1,32}")
 _WHAT = "the repository's record"
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """What everybody may know of a repository. Not to be trusted before `authenticate`."""
 
     repository_id: bytes

@@ -12,8 +12,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
+
+import msgspec
 
 from kdna.errors import Damaged, Missing, TargetError
 from kdna.progress import Counts
@@ -32,8 +33,7 @@ _FIRST = 1024  # fewer at first, twice as many each time, so that there is soon 
 _WHOLE = Places(None)  # of a file without holes
 
 
-@dataclass(eq=False, slots=True)
-class _File:
+class _File(msgspec.Struct, eq=False):
     """A file that is being put together."""
 
     path: Path

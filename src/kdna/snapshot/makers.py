@@ -13,7 +13,6 @@ import errno
 import mmap
 import os
 import select
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -161,6 +160,8 @@ class _Process(Generic[File]):
     """One process, its memory and what is under way to it. See `maker` for what they say to each other."""
 
     def __init__(self, root: int, told: Told[File]) -> None:
+        import subprocess  # heavy where few files are restored, and nobody helps
+
         self._told = told
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             memory = _memory(theirs)

@@ -14,8 +14,9 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from kdna.errors import Damaged, Missing, TargetError
 from kdna.progress import Counts, Sink
@@ -38,8 +39,7 @@ Overwrite = Literal["always", "if-newer", "never"]
 _Group = tuple[tuple[int, int], int, bytes]
 
 
-@dataclass(frozen=True)
-class RestoreOptions:
+class RestoreOptions(msgspec.Struct, frozen=True):
     """What to restore, and what to do about what is there."""
 
     filter: Filter | None = None
@@ -48,8 +48,7 @@ class RestoreOptions:
     verify: bool = False
 
 
-@dataclass
-class Changes:
+class Changes(msgspec.Struct):
     """What a restore would do to the target: numbers of entries, folders among them only where they replace something
     else; and bytes written at most.
     """

@@ -17,7 +17,6 @@ import functools
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
@@ -39,8 +38,7 @@ _IGNORE_MOST = 1 << 20  # bytes read of an ignore file
 _NOT_IT = {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.ENOENT}
 
 
-@dataclass(frozen=True)
-class SaveOptions:
+class SaveOptions(msgspec.Struct, frozen=True):
     """What to leave out."""
 
     rules: Rules = NO_RULES
@@ -57,8 +55,7 @@ class Saved(NamedTuple):
     groups: dict[int, str]
 
 
-@dataclass
-class _Open:
+class _Open(msgspec.Struct):
     """A folder on the way from the root to where the walk is."""
 
     path: bytes
@@ -66,14 +63,14 @@ class _Open:
     status: os.stat_result
     before: Node | None  # what the parent snapshot has here
     rules: Rules
-    names: list[bytes] = field(default_factory=list)  # those still to come, the next one last
-    olds: list[Node] = field(default_factory=list)  # the parent's not passed yet, the next one last; empty at the end
-    more: Iterator[list[Node]] = field(default_factory=lambda: iter(()))  # of them
+    names: list[bytes] = []  # those still to come, the next one last
+    olds: list[Node] = []  # the parent's not passed yet, the next one last; empty at the end
+    more: Iterator[list[Node]] = msgspec.field(default_factory=lambda: iter(()))  # of them
     folder: disk.Folder | None = None  # None while folders far below are saved
     look: Look | None = None
     extra: Extra | None = None
-    nodes: list[Node] = field(default_factory=list)  # of the part being made
-    parts: list[bytes] = field(default_factory=list)  # ids of the parts before
+    nodes: list[Node] = []  # of the part being made
+    parts: list[bytes] = []  # ids of the parts before
     same: bool = True  # every node so far is the parent's own, and none of the parent's was passed over
 
     def pass_olds(self, count: int) -> None:

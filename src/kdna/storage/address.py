@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from kdna.errors import UsageError
 
@@ -26,8 +27,7 @@ _LONGEST_HOST = 255
 _LONGEST_PATH = 32_767  # characters; the most that any of our systems takes (Windows)
 
 
-@dataclass(frozen=True)
-class Address:
+class Address(msgspec.Struct, frozen=True):
     """Where a server is: `host` is set for SSH, `folder` for ``file:``, neither for ``local``.
 
     `user` and `port` are None when the address leaves them to the ssh config.

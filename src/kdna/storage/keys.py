@@ -6,8 +6,9 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from kdna.storage.ssh_library import asyncssh
 
@@ -15,17 +16,16 @@ from kdna.storage.ssh_library import asyncssh
 _DEFAULT_FILES = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
 
 
-@dataclass
-class Offer:
+class Offer(msgspec.Struct):
     """Keys ready to be tried, first to last. The one handed out last is, after a login, the one that worked."""
 
-    waiting: list[tuple[asyncssh.SSHKeyPair, str]] = field(default_factory=list)
-    locked: list[str] = field(default_factory=list)  # files with a passphrase whose key is in no agent
-    broken: list[str] = field(default_factory=list)  # files named by the user that hold no usable key
-    tried: list[str] = field(default_factory=list)
+    waiting: list[tuple[asyncssh.SSHKeyPair, str]] = []
+    locked: list[str] = []  # files with a passphrase whose key is in no agent
+    broken: list[str] = []  # files named by the user that hold no usable key
+    tried: list[str] = []
     used: str = ""
     agent: asyncssh.SSHAgentClient | None = None
-    certificates: list[asyncssh.SSHCertificate] = field(default_factory=list)  # each goes with the key it is about
+    certificates: list[asyncssh.SSHCertificate] = []  # each goes with the key it is about
 
     def next(self) -> asyncssh.SSHKeyPair | None:
         """The next key to try, or None when all were."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+
+import msgspec
 
 from kdna import clock
 from kdna.storage.ssh_library import asyncssh
@@ -15,8 +16,7 @@ _LARGE = 1 << 20  # bytes
 _MOST_LANES = 4  # a stock sshd allows ten sessions on a connection
 
 
-@dataclass
-class Link:
+class Link(msgspec.Struct):
     """One connection; `number` is 0 for the first to a server and counts on with each reconnection.
 
     Whether the server is distant is not known yet when the link is made.
@@ -27,9 +27,9 @@ class Link:
     authentication: str
     distant: bool = False
     number: int = 0
-    _lanes: list[_Lane] = field(init=False)
+    _lanes: list[_Lane] = []
     _may_widen: bool = True
-    _later: Later = field(default_factory=Later)
+    _later: Later = msgspec.field(default_factory=Later)
 
     def __post_init__(self) -> None:
         self._lanes = [_Lane(self.sftp)]
@@ -80,8 +80,7 @@ class Link:
         await close_all(self.connections, patience)
 
 
-@dataclass
-class _Lane:
+class _Lane(msgspec.Struct):
     """An SFTP session and how many uploads it carries."""
 
     sftp: asyncssh.SFTPClient

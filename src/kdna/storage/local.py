@@ -6,7 +6,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import shutil
 import stat
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -139,6 +138,8 @@ class LocalStorage:
 
     def space(self) -> Space | None:
         """Room on the file system that holds, or will hold, the folder."""
+        import shutil  # heavy: brings in what compresses archives
+
         folder = self._root
         while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
             folder = os.path.dirname(folder)

@@ -7,8 +7,9 @@ import errno
 import os
 import re
 import socket
-from dataclasses import dataclass, field
 from typing import cast
+
+import msgspec
 
 from kdna.errors import (
     HostKeyChanged,
@@ -33,8 +34,7 @@ _CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
 _WINDOW = 16 << 20  # bytes a server may send ahead of us: enough for a fast line to the other side of the world
 
 
-@dataclass(frozen=True)
-class Timing:
+class Timing(msgspec.Struct, frozen=True):
     """How long to wait for what, in seconds."""
 
     connect: float = 20.0  # name, TCP, key exchange and login together; ConnectTimeout of the ssh config wins
@@ -96,12 +96,11 @@ async def log_in(address: Address, key_file: str | None, timing: Timing) -> Link
     return link
 
 
-@dataclass
-class _Route:
+class _Route(msgspec.Struct):
     """The connections made so far on the way to a server, and how the last login was done."""
 
     timing: Timing
-    connections: list[asyncssh.SSHClientConnection] = field(default_factory=list)
+    connections: list[asyncssh.SSHClientConnection] = []
     authentication: str = ""
     jumps: int = 0
 

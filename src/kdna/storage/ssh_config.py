@@ -12,9 +12,10 @@ import os
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from kdna.errors import SshConfigError, UsageError
 from kdna.storage.address import Address, check_host
@@ -29,17 +30,15 @@ _WITHOUT_VALUE = {"all", "canonical", "final"}  # conditions of Match
 _LONGEST = 1 << 20  # bytes; no ssh config is that long, and something else must not be read whole
 
 
-@dataclass
-class Hosts:
+class Hosts(msgspec.Struct):
     """What a walk finds: hosts by name with the line each stands on first; remarks on what a user may not expect."""
 
-    places: dict[str, str] = field(default_factory=dict)
-    remarks: list[tuple[str, str]] = field(default_factory=list)  # (place, what is the matter)
+    places: dict[str, str] = {}
+    remarks: list[tuple[str, str]] = []  # (place, what is the matter)
     runs_commands: bool = False  # a Match exec: to read an entry is to run a command
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """Where a host of the ssh config leads. `through` are the jump hosts, or "" where there are none."""
 
     user: str

@@ -10,9 +10,10 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
+
+import msgspec
 
 from kdna.errors import Damaged, Missing, TargetError
 from kdna.progress import Counts
@@ -79,13 +80,12 @@ def compare(reader: Reader, manifest: Manifest, root: Node, where: bytes, counts
         target.close()
 
 
-@dataclass
-class _Here:
+class _Here(msgspec.Struct):
     """A folder that the walk is in."""
 
     path: Path
     rules: Rules  # what was left out of the backup on purpose
-    known: set[bytes] = field(default_factory=set)  # names that the backup has in it
+    known: set[bytes] = set()  # names that the backup has in it
     hidden: bool = False  # some of what it has cannot be told
 
 

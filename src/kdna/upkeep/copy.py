@@ -12,7 +12,6 @@ condemned there, and no pack went away: then all below it may still be relied up
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -29,14 +28,13 @@ from kdna.upkeep.marks import Marks
 _BATCH = 4096  # blobs whose places are sorted before they are fetched
 
 
-@dataclass
-class _Part:
+class _Part(msgspec.Struct):
     """A part of a folder on the way from the root to where the second pass is."""
 
     blob: bytes
     nodes: list[Node]  # those still to come, the next one last
-    done: list[Node] = field(default_factory=list)
-    ids: list[bytes] = field(default_factory=list)  # new names of the parts of the folder that is being dealt with
+    done: list[Node] = []
+    ids: list[bytes] = []  # new names of the parts of the folder that is being dealt with
 
 
 class _Visited:

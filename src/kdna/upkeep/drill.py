@@ -10,8 +10,9 @@ import os
 import random
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Union
+
+import msgspec
 
 from kdna.progress import Counts, Silent
 from kdna.repository.reader import Reader
@@ -25,25 +26,23 @@ Names = dict[bytes, Union["Names", None]]  # a folder and what is chosen in it; 
 _PIECE = 1 << 20  # bytes
 
 
-@dataclass(frozen=True)
-class Bounds:
+class Bounds(msgspec.Struct, frozen=True):
     """How much to restore at most."""
 
     files: int
     size: int  # bytes
 
 
-@dataclass
-class Drilled:
+class Drilled(msgspec.Struct):
     """How a drill went. Paths are as they are in the backup."""
 
     files: int = 0  # restored and read back
     bytes: int = 0
     same: int = 0  # of them, those that were compared with the source, which is unchanged
     changed: int = 0  # of them, those whose source has changed or is not here
-    wrong: list[tuple[str, str]] = field(default_factory=list)  # path, why
+    wrong: list[tuple[str, str]] = []  # path, why
     skipped: int = 0  # files too large to be drawn
-    unreadable: list[tuple[str, str]] = field(default_factory=list)  # folders of the backup that cannot be read
+    unreadable: list[tuple[str, str]] = []  # folders of the backup that cannot be read
 
 
 class _Chosen(Filter):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
+
+import msgspec
 
 from kdna.snapshot.manifest import Manifest
 from kdna.snapshot.walk import Path
@@ -45,8 +46,7 @@ class Wound(NamedTuple):
     blobs: tuple[Blob, ...]  # those it lacks; empty where that cannot be told
 
 
-@dataclass(frozen=True)
-class Harm:
+class Harm(msgspec.Struct, frozen=True):
     """What cannot be restored of one backup. `whole`: none of it can, because its manifest is lost."""
 
     wounds: tuple[Wound, ...] = ()
@@ -57,15 +57,14 @@ class Harm:
         return bool(self.count) or self.whole
 
 
-@dataclass
-class Report:
+class Report(msgspec.Struct):
     """The outcome of a check. What was `known` to be lost already, and agreed to, is no news."""
 
-    findings: list[Finding] = field(default_factory=list)
-    harm: dict[str, Harm] = field(default_factory=dict)  # by snapshot id
-    known: dict[str, Harm] = field(default_factory=dict)  # the same
-    manifests: dict[str, Manifest] = field(default_factory=dict)  # of the backups in `harm` and `known`
-    notes: list[str] = field(default_factory=list)  # harmless, for the curious
+    findings: list[Finding] = []
+    harm: dict[str, Harm] = {}  # by snapshot id
+    known: dict[str, Harm] = {}  # the same
+    manifests: dict[str, Manifest] = {}  # of the backups in `harm` and `known`
+    notes: list[str] = []  # harmless, for the curious
     backups: int = 0  # looked at
     packs: int = 0  # listed
     stored: int = 0  # bytes of all packs

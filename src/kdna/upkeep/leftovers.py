@@ -16,7 +16,8 @@ back the token that it belongs to.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from kdna.repository import layout
 from kdna.repository.condemned import Waits
@@ -31,14 +32,13 @@ _MONTH = 31 * 24 * 3600  # seconds
 _UPLOADS, _SENDERS = KEPT = ("uploads", "uploads-sessions")  # what is remembered here
 
 
-@dataclass
-class Leftovers:
+class Leftovers(msgspec.Struct):
     """What was found, by name."""
 
-    manifests: set[str] = field(default_factory=set)
-    tokens: set[str] = field(default_factory=set)
-    tags: set[str] = field(default_factory=set)
-    uploads: set[str] = field(default_factory=set)
+    manifests: set[str] = set()
+    tokens: set[str] = set()
+    tags: set[str] = set()
+    uploads: set[str] = set()
 
     def __len__(self) -> int:
         return len(self.manifests) + len(self.tokens) + len(self.tags) + len(self.uploads)

@@ -8,7 +8,6 @@ once more, it is there again for every backup that refers to it, and the record 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -32,12 +31,11 @@ class _Record(msgspec.Struct, array_like=True):
     trees: bytes
 
 
-@dataclass
-class Lost:
+class Lost(msgspec.Struct):
     """What all records say together; `damaged` are those that cannot be read, and why."""
 
-    blobs: set[Blob] = field(default_factory=set)
-    damaged: dict[str, RepositoryError] = field(default_factory=dict)
+    blobs: set[Blob] = set()
+    damaged: dict[str, RepositoryError] = {}
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -14,7 +14,6 @@ Whatever was done is done: a repair that is run again goes on from what it finds
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -44,18 +43,17 @@ _ROUNDS = 4  # of looking for what is lost: what a folder held is known only onc
 _encoder = msgspec.msgpack.Encoder()
 
 
-@dataclass
-class Mended:
+class Mended(msgspec.Struct):
     """What a repair has done. `report` is how it looks afterwards."""
 
-    put_back: list[str] = field(default_factory=list)
-    set_aside: list[str] = field(default_factory=list)
+    put_back: list[str] = []
+    set_aside: list[str] = []
     found: int = 0  # blobs that the sources still had
     copied: int = 0  # blobs taken out of damaged packs
-    pending: list[str] = field(default_factory=list)  # ids of sessions that packs wait for
+    pending: list[str] = []  # ids of sessions that packs wait for
     given_up: int = 0  # blobs put on record
     quarantine: str = ""  # the folder on the server, where anything was set aside
-    report: Report = field(default_factory=Report)
+    report: Report = msgspec.field(default_factory=Report)
 
 
 class Mending:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import msgspec
 
 from kdna.errors import UsageError
 from kdna.repository.pack import PACK_SIZE
@@ -51,8 +52,7 @@ class Amount(NamedTuple):
 UNUSED = Amount(5, percent=True)  # as much as peers leave; smaller packs than theirs only make it cheaper to keep to
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """What a prune may cost, and what it may leave. None: whatever it takes, or however much it is.
 
     Percents of `repack` are of all that is stored; those of `unused` of what will be.
@@ -62,14 +62,13 @@ class Limits:
     unused: Amount | None = UNUSED
 
 
-@dataclass
-class Choice:
+class Choice(msgspec.Struct):
     """The verdict on every listed pack. `postponed` are condemned, and stay for now."""
 
-    free: list[PackUse] = field(default_factory=list)
-    rewrite: list[PackUse] = field(default_factory=list)
-    keep: list[PackUse] = field(default_factory=list)
-    postponed: list[PackUse] = field(default_factory=list)
+    free: list[PackUse] = []
+    rewrite: list[PackUse] = []
+    keep: list[PackUse] = []
+    postponed: list[PackUse] = []
 
     @property
     def copied(self) -> int:

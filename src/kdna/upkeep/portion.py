@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
+
+import msgspec
 
 from kdna.errors import UsageError
 
@@ -19,8 +20,7 @@ _TIME = re.compile(r"(\d{1,6})(s|min|h)")
 _SECONDS = {"s": 1, "min": 60, "h": 3600}
 
 
-@dataclass(frozen=True)
-class Portion:
+class Portion(msgspec.Struct, frozen=True):
     """A share of all bytes, or seconds to read for."""
 
     share: Fraction = Fraction(1)

@@ -23,7 +23,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+
+import msgspec
 
 from kdna.errors import Damaged, Full, Missing, Refused, RepositoryError
 from kdna.progress import Counts
@@ -47,8 +48,7 @@ _SLACK = 2  # seconds in which a pack's time may seem to be before that of the t
 _RELIED_UPON = (*layout.RELIED_UPON, *LISTED, layout.HOLDS, layout.CONDEMNED)
 
 
-@dataclass
-class Plan:
+class Plan(msgspec.Struct):
     """What a prune is going to do, and what it knows by then."""
 
     choice: Choice
@@ -58,7 +58,7 @@ class Plan:
     leftovers: Leftovers
     running: list[Token]
     records: list[Condemnation]
-    problems: dict[str, str] = field(default_factory=dict)  # packs that stay although nothing needs them, and why
+    problems: dict[str, str] = {}  # packs that stay although nothing needs them, and why
 
     @property
     def empty(self) -> bool:
@@ -66,8 +66,7 @@ class Plan:
         return not (self.choice.free or self.choice.rewrite or self.leftovers or self.records or self.segments)
 
 
-@dataclass
-class Outcome:
+class Outcome(msgspec.Struct):
     """What a prune did. While `waiting` names sessions, `pending` packs wait for these to end."""
 
     packs: int = 0
@@ -76,8 +75,8 @@ class Outcome:
     leftovers: int = 0
     pending: int = 0
     pending_bytes: int = 0
-    waiting: list[Token] = field(default_factory=list)
-    problems: dict[str, str] = field(default_factory=dict)
+    waiting: list[Token] = []
+    problems: dict[str, str] = {}
 
 
 class Prune:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -32,14 +31,13 @@ _COPIES = (layout.RECORD, layout.spare(layout.RECORD))
 _ELSEWHERE = {layout.PACKS, layout.INDEX, layout.QUARANTINE}  # folders whose content is not judged here
 
 
-@dataclass
-class Records:
+class Records(msgspec.Struct):
     """What the small objects say. `names` are all objects there are, those of packs/ and quarantine/ left out."""
 
-    names: set[str] = field(default_factory=set)
-    findings: list[Finding] = field(default_factory=list)
-    manifests: dict[str, Manifest] = field(default_factory=dict)  # of every backup that exists and can be read
-    strangers: list[str] = field(default_factory=list)  # names that are not KDNA's
+    names: set[str] = set()
+    findings: list[Finding] = []
+    manifests: dict[str, Manifest] = {}  # of every backup that exists and can be read
+    strangers: list[str] = []  # names that are not KDNA's
 
     def sids(self, folder: str) -> set[str]:
         """The ids of the tokens in a folder."""

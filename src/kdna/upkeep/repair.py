@@ -14,9 +14,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
+
+import msgspec
 
 from kdna.errors import Damaged, KdnaError, Missing, NewerFormat
 from kdna.repository import layout
@@ -47,20 +48,19 @@ class Step(NamedTuple):
     why: str
 
 
-@dataclass
-class Plan:
+class Plan(msgspec.Struct):
     """What a repair is going to do. What it needs besides the steps is in the other fields."""
 
-    steps: list[Step] = field(default_factory=list)
-    copies: dict[str, bytes] = field(default_factory=dict)  # good bytes, by the name of the object they belong to
-    tokens: list[str] = field(default_factory=list)  # tokens and holds to be written anew
-    tags: dict[str, Manifest | None] = field(default_factory=dict)  # unreadable or lost tag objects
-    tagged: dict[str, str] = field(default_factory=dict)  # snapshot id that each of those tags gets
-    aside: list[str] = field(default_factory=list)  # small objects that nobody can use
-    packs: set[bytes] = field(default_factory=set)  # damaged packs without a good copy
+    steps: list[Step] = []
+    copies: dict[str, bytes] = {}  # good bytes, by the name of the object they belong to
+    tokens: list[str] = []  # tokens and holds to be written anew
+    tags: dict[str, Manifest | None] = {}  # unreadable or lost tag objects
+    tagged: dict[str, str] = {}  # snapshot id that each of those tags gets
+    aside: list[str] = []  # small objects that nobody can use
+    packs: set[bytes] = set()  # damaged packs without a good copy
     index: bool = False
     host: str = ""  # this machine
-    give_up: dict[str, Harm] = field(default_factory=dict)
+    give_up: dict[str, Harm] = {}
 
     def add(self, act: Act, name: str, why: str) -> None:
         """Take one more step."""

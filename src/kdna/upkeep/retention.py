@@ -7,12 +7,12 @@ and a date that cannot be believed never costs another backup its place.
 
 from __future__ import annotations
 
-import calendar
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import NamedTuple
+
+import msgspec
 
 from kdna.errors import UsageError
 
@@ -48,6 +48,8 @@ class Span(NamedTuple):
         first = datetime.min.replace(tzinfo=moment.tzinfo)
         if months < 12:
             return first
+        import calendar  # only a policy that counts months needs it
+
         day = min(moment.day, calendar.monthrange(months // 12, months % 12 + 1)[1])
         try:
             start = moment.replace(year=months // 12, month=months % 12 + 1, day=day)
@@ -62,8 +64,7 @@ class Span(NamedTuple):
         return "".join(f"{count}{unit}" for count, unit in zip(self, "ymwdh", strict=True) if count)
 
 
-@dataclass(frozen=True)
-class Policy:
+class Policy(msgspec.Struct, frozen=True):
     """How many backups of each source to keep; a rule that is not set is None. Without any rule it keeps all.
 
     Raises `UsageError` when made of rules that keep nothing, or of numbers below zero.
@@ -78,7 +79,7 @@ class Policy:
     within: Span | None = None
 
     def __post_init__(self) -> None:
-        given = [value for value in self._values() if value is not None]
+        given = [value for _, value in self._rules() if value is not None]
         if any(isinstance(value, int) and value < 0 for value in given):
             raise UsageError("a policy cannot keep fewer than 0 backups", "Give numbers from 0 on.")
         if given and not self:
@@ -88,13 +89,13 @@ class Policy:
 
     def __bool__(self) -> bool:
         """Whether it has a rule that keeps something."""
-        return any(bool(value) for value in self._values())
+        return any(bool(value) for _, value in self._rules())
 
     def __str__(self) -> str:
-        return ", ".join(f"{rule.name} {getattr(self, rule.name)}" for rule in fields(self) if getattr(self, rule.name))
+        return ", ".join(f"{rule} {value}" for rule, value in self._rules() if value)
 
-    def _values(self) -> list[int | Span | None]:
-        return [getattr(self, rule.name) for rule in fields(self)]
+    def _rules(self) -> list[tuple[str, int | Span | None]]:
+        return [(name, getattr(self, name)) for name in self.__struct_fields__]
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, str]) -> Policy:
@@ -103,7 +104,7 @@ class Policy:
         Raises `UsageError` for a value that means nothing and for an unknown ``keep_…``: a rule that is misspelt must
         not be missing in silence.
         """
-        names = [rule.name for rule in fields(cls)]
+        names = cls.__struct_fields__
         rules: dict[str, int | Span] = {}
         for key, value in settings.items():
             name = key.removeprefix(PREFIX)
@@ -118,7 +119,7 @@ class Policy:
 
     def settings(self) -> dict[str, str]:
         """The settings that make this policy; rules that keep nothing are left out."""
-        return {PREFIX + rule.name: str(getattr(self, rule.name)) for rule in fields(self) if getattr(self, rule.name)}
+        return {PREFIX + rule: str(value) for rule, value in self._rules() if value}
 
 
 class Dated(NamedTuple):

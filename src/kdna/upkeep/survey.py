@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -25,18 +24,17 @@ _encoder = msgspec.msgpack.Encoder()
 _MOST_LOOKS = 5  # a prune exchanges segments once in a while, not all the time
 
 
-@dataclass
-class Survey:
+class Survey(msgspec.Struct):
     """What the index says, beside what the reader now knows. Digests stand for whole tables, to be compared later."""
 
-    segments: list[str] = field(default_factory=list)  # those that can be read
-    unreadable: list[Finding] = field(default_factory=list)
-    named: dict[bytes, tuple[bytes, str]] = field(default_factory=dict)  # digest of its table, segment; by pack
-    sizes: dict[bytes, int] = field(default_factory=dict)  # as the index has it
-    contradicted: set[bytes] = field(default_factory=set)  # packs of which two segments say different things
-    orphans: list[PackTable] = field(default_factory=list)  # packs that no segment names, with their own tables
-    illegible: list[bytes] = field(default_factory=list)  # packs that no segment names and that have no table
-    strangers: list[str] = field(default_factory=list)
+    segments: list[str] = []  # those that can be read
+    unreadable: list[Finding] = []
+    named: dict[bytes, tuple[bytes, str]] = {}  # digest of its table, segment; by pack
+    sizes: dict[bytes, int] = {}  # as the index has it
+    contradicted: set[bytes] = set()  # packs of which two segments say different things
+    orphans: list[PackTable] = []  # packs that no segment names, with their own tables
+    illegible: list[bytes] = []  # packs that no segment names and that have no table
+    strangers: list[str] = []
 
     def tells_truth(self, table: PackTable) -> bool:
         """Whether the index says of a pack what the pack says of itself; True where it says nothing."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+
+import msgspec
 
 from kdna.errors import Damaged
 from kdna.repository.reader import Reader
@@ -18,16 +19,15 @@ from kdna.upkeep.findings import MOST_NAMED, Blob, Harm, Wound
 Judge = Callable[[Blob], str | None]  # why a blob cannot be had, None when it can
 
 
-@dataclass
-class _Folder:
+class _Folder(msgspec.Struct):
     """A folder on the way from the root to where the walk is, and what was found to be wrong in it."""
 
     node: Node
     key: bytes
     parts: Iterator[bytes]
-    nodes: Iterator[Node] = field(default_factory=lambda: iter(()))
+    nodes: Iterator[Node] = msgspec.field(default_factory=lambda: iter(()))
     before: bytes = b""
-    wounds: list[Wound] = field(default_factory=list)
+    wounds: list[Wound] = []
     count: int = 0
 
     def hurt(self, wound: Wound) -> None:

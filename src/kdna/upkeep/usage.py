@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Iterator
-from dataclasses import dataclass
 from itertools import chain
+
+import msgspec
 
 from kdna.repository.lookup import ranges
 from kdna.upkeep.marks import Marks
 
 
-@dataclass
-class PackUse:
+class PackUse(msgspec.Struct):
     """One listed pack. `raw`, `live` and `used` are bytes before compression: all, marked, and marked with home here.
 
     A pack that no index names and that can't be read has no raw bytes.

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+import msgspec
+from msgspec.structs import replace
 
 from kdna.errors import Damaged, Missing, NewerFormat, WrongKey
 from kdna.progress import Counts
@@ -42,8 +44,7 @@ _AHEAD = 2  # packs that are being read or checked at a time
 _BATCH = 512 * 1024 * 1024  # bytes that a server hashes before it answers
 
 
-@dataclass(frozen=True)
-class Depth:
+class Depth(msgspec.Struct, frozen=True):
     """How deep to look: with `quick` the server hashes packs, with `portion` packs are read.
 
     `sids`: only at these backups. `finished`: backups that this machine knows to have been finished.
