@@ -9,8 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from sshd import Server, missing, start
+
+settings.register_profile("untimed", deadline=None)  # another test on the same processor is no failure of this one
+settings.load_profile("untimed")
 
 
 def pytest_configure() -> None:

@@ -169,6 +169,7 @@ def test_a_signal_ends_a_backup_at_once_and_loses_nothing(
 
 TORN = """
 import os, signal, threading
+from kdna.__main__ import run
 from kdna.cli import main
 
 @main.kdna.command()
@@ -182,7 +183,7 @@ def torn():
 
 main.GROUPS["torn"] = ("torn", "")
 main.Root.get_command = lambda self, ctx, name: torn
-main.run()
+run()
 """
 
 

@@ -27,7 +27,7 @@ BLANKS = st.text(" \t", max_size=2)
 JUNK = st.text(st.characters(exclude_characters="\n\0", exclude_categories=["Cs"]), max_size=30).filter(
     lambda text: not re.match(r"\ufeff?[ \t]*\[", text)
 )
-whenever_done = settings(deadline=None, max_examples=60)  # another test on the same processor is no failure of this one
+whenever_done = settings(max_examples=60)
 COMMENTS = st.lists(st.one_of(BLANKS, st.tuples(BLANKS, st.sampled_from("#;"), JUNK).map("".join)), max_size=2)
 
 

@@ -111,7 +111,7 @@ def test_a_payload_made_to_explode_takes_little(repository: Repository, kind: Ki
         READERS[kind](repository, data)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(kind=st.sampled_from(list(NAMES)), payload=PAYLOADS | st.sampled_from(BOMBS[:7]))
 def test_a_verify_of_whatever_is_there_ends_in_a_report(
     tmp_path_factory: pytest.TempPathFactory, kind: Kind, payload: bytes

@@ -38,7 +38,7 @@ def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / ".ssh"
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=LINES | st.binary(max_size=300).map(lambda data: data.decode("latin-1")))
 def test_any_ssh_config_is_read_or_refused_with_a_word(ssh: Path, text: str) -> None:
     (ssh / "config").write_text(text.replace("exec", "user"), "utf-8", "surrogateescape", newline="")

@@ -324,7 +324,7 @@ def test_a_blob_that_cannot_be_read_is_stored_again(server, tmp_path):
     assert held(index) == {1, 2}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from(STEPS), min_size=1, max_size=40), st.randoms())
 def test_whatever_happens_to_the_index_a_client_knows_exactly_what_it_says(tmp_path_factory, steps, chance):
     server, cache = Server(), tmp_path_factory.mktemp("cache")

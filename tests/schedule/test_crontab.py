@@ -102,7 +102,6 @@ def test_entries_of_two_homes_and_ids_in_capitals_do_not_meet() -> None:
     assert len({name.lower() for name in names}) == 4
 
 
-@settings(deadline=None)
 @given(crontabs)
 @example(b"")
 @example(b"# no line break at the end")
@@ -116,7 +115,6 @@ def test_adding_and_removing_leaves_every_byte(text: bytes) -> None:
     assert put(text, NAME, b"") == text
 
 
-@settings(deadline=None)
 @given(crontabs, crontabs)
 def test_an_entry_is_brought_up_to_date_where_it_stands(above: bytes, below: bytes) -> None:
     above = above if not above or above.endswith(b"\n") else above + b"\n"
@@ -151,7 +149,7 @@ def strips_pairs(command: str) -> str:
 
 
 @pytest.mark.skipif(sys.platform == "win32" or not shutil.which("sh"), reason="needs a POSIX shell")
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(words(), min_size=1, max_size=6))
 @example(["%", "\\", "\\%", "%\\", "\\\\%%", "'\\'", "", "a b", "\\'%"])
 def test_the_shell_reads_the_words_as_they_were_whichever_cron_it_is(arguments: list[str]) -> None:
@@ -161,7 +159,6 @@ def test_the_shell_reads_the_words_as_they_were_whichever_cron_it_is(arguments: 
         assert done.stdout == b"".join(os.fsencode(word) + b"\0" for word in arguments), variant
 
 
-@settings(deadline=None)
 @given(expressions())
 def test_cron_reads_what_is_written_as_the_same_times(text: str) -> None:
     try:

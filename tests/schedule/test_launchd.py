@@ -66,7 +66,7 @@ def fields(moment: datetime) -> set[tuple[str, int]]:
     }
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(expressions(), st.integers(0, 365))
 def test_launchd_calls_at_every_occasion(text: str, day: int) -> None:
     try:

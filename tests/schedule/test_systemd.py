@@ -97,7 +97,7 @@ def elapses(calendar: str) -> list[datetime]:
 
 
 @needs_systemd
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(expressions())
 @example("0 4 13 * 5")
 @example("30 23 28-31 2,12 *")
@@ -159,7 +159,6 @@ def read_words(line: bytes) -> list[bytes]:
     return [word.replace(b"%%", b"%").replace(b"$$", b"$") for word in unescaped]
 
 
-@settings(deadline=None)
 @given(st.lists(words().filter(bool), min_size=1, max_size=6))
 def test_systemd_reads_the_words_as_they_were(arguments: list[str]) -> None:
     line = " ".join(quote(word) for word in arguments).encode()

@@ -142,7 +142,7 @@ def called(trigger: Element, moment: datetime) -> bool:
     )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(expressions(), st.integers(0, 365))
 def test_windows_calls_at_every_occasion(text: str, day: int) -> None:
     try:

@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from jobs import expressions, field
 
@@ -278,7 +278,6 @@ at_a_transition = st.tuples(st.sampled_from(TRANSITIONS), st.timedeltas(timedelt
 at_night = st.tuples(field(0, 59), field(0, 4)).map(lambda drawn: f"{drawn[0]} {drawn[1]} * * *")
 
 
-@settings(deadline=None)
 @given(st.one_of(st.tuples(expressions(), anywhere), st.tuples(at_night, at_a_transition)))
 @example(("30 2 * * *", ("Europe/Berlin", datetime(2026, 10, 25, 1, 10))))
 @example(("0,30 2-3 * * *", ("Europe/Berlin", datetime(2026, 3, 29, 1, 10))))

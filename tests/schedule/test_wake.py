@@ -35,7 +35,7 @@ def calls(all_wakes: tuple[Wake, ...], after: datetime, until: datetime) -> list
     return [moment for moment in every if any(called(wake, moment) for wake in all_wakes)]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(expressions(), st.sampled_from(YEAR))
 def test_the_calls_are_the_occasions(text: str, day: date) -> None:
     try:
@@ -66,7 +66,7 @@ def test_what_only_cronsim_knows_is_among_the_calls(text: str) -> None:
         moment = following
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(expressions())
 def test_there_is_a_call_in_every_hour(text: str) -> None:
     try:
@@ -101,7 +101,7 @@ def test_a_day_that_no_month_has_is_left_out() -> None:
     assert occasions(timing) == (Wake((0,), (4,), months=(2,), weekdays=(1,)),)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.sets(st.integers(0, 59), min_size=1))
 def test_spans_hold_the_values_in_order(values: set[int]) -> None:
     found = spans(sorted(values))

@@ -479,7 +479,7 @@ def test_records_of_millions_of_nothings_are_refused_before_they_take_memory():
 # garbage of every kind
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=200))
 @example(b"")
 @example(b"\xc1")
@@ -491,7 +491,7 @@ def test_garbage_is_never_taken_for_a_folder_or_a_manifest(data):
             continue
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_a_manifest_with_some_of_its_bytes_changed_is_read_or_refused(data):
     good = bytearray(encode_manifest(manifest(node(b"root", FOLDER), users={1: "u"}, excludes=["x"], note="n")))
@@ -542,7 +542,7 @@ def wild_nodes(blobs: list[bytes]) -> st.SearchStrategy[Node]:
     )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_no_tree_whatsoever_writes_outside_or_ends_in_anything_but_a_report(tmp_path_factory, data):
     world = World(tmp_path_factory.mktemp("wild"))

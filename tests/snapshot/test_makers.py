@@ -217,7 +217,7 @@ def pieces_of(
     return made
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(made=st.lists(files, max_size=8, unique_by=lambda one: one[0][-1]), order=st.randoms(use_true_random=False))
 def pieces_in_any_order(helped: Helped, direct: Helped, made: list[Any], order: random.Random) -> None:
     place = b"example%d" % next(numbers)

@@ -153,7 +153,7 @@ def copied(spec: Folder) -> list[str]:
 
 
 @linux
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_tree_copied_with_all_it_has_is_the_same(able: Abilities, data: st.DataObject) -> None:
     assert copied(data.draw(trees(able))) == []
@@ -165,7 +165,7 @@ def own_abilities() -> Abilities:
 
 
 @linux
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_an_ordinary_user_copies_a_tree_with_all_that_is_theirs(ordinary: Ordinary, data: st.DataObject) -> None:
     able = ordinary.call(own_abilities)

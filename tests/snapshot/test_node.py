@@ -60,7 +60,7 @@ def test_one_entry_with_as_many_attributes_as_are_ever_kept_can_be_read():
     assert decode_part(part) == [largest]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 29_999))
 def test_one_more_entry_in_a_huge_folder_changes_one_part_or_two(place):
     names = sorted(b"%x" % (number * 2654435761 % 2**32) for number in range(30_000))

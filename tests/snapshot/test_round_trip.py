@@ -69,7 +69,7 @@ def place(tmp_path):
     subprocess.run(["rm", "-rf", tmp_path], check=True)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_tree_comes_back_through_a_real_sftp_server(data, sshd, place):
     here = place / str(next(fresh))
@@ -79,7 +79,7 @@ def test_any_tree_comes_back_through_a_real_sftp_server(data, sshd, place):
     trees.remove(here)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), secret=st.sampled_from([SECRET, None]))
 def test_any_tree_comes_back_encrypted_or_plain(data, secret, place):
     here = place / str(next(fresh))

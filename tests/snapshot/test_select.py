@@ -135,7 +135,7 @@ def well_formed(pattern: bytes) -> bool:
 
 
 @needs_git
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(tree=trees(3), patterns=st.lists(PATTERNS, max_size=2))
 def test_what_is_left_out_is_what_git_leaves_out(git_dir: str, tree: Tree, patterns: list[bytes]) -> None:
     patterns = [pattern for pattern in patterns if well_formed(pattern)]

@@ -243,7 +243,7 @@ def test_room_is_told_or_not_known(storage: Storage) -> None:
     assert room is None or 0 <= room.free <= room.total
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     parts=st.lists(st.binary(max_size=2000), max_size=6),
     start=st.integers(0, 9000),

@@ -366,7 +366,6 @@ def run_machine(examples: int) -> None:
     calm = settings(
         max_examples=examples,
         stateful_step_count=40,
-        deadline=None,
         derandomize=True,
         database=None,
         phases=[Phase.generate, Phase.shrink],

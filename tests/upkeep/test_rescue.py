@@ -65,7 +65,7 @@ def test_a_frame_of_which_everything_is_needed_is_copied_as_it_is(repository, me
     """Its bytes before sealing: here of another level of compression, which tells them from what is made today."""
     monkeypatch.setattr("pruning.content", text)
     with monkeypatch.context() as patch:
-        patch.setattr("kdna.repository.writer.compress", lambda data: (ZSTD, zstd.compress(data, 19)))
+        patch.setattr("kdna.repository.writer.compress", lambda data, length: (ZSTD, zstd.compress(data[:length], 19)))
         first = back_up(repository, range(8))
     before = {frame.ids: frame for frames in frames_of(repository).values() for frame in frames}
     last = back_up(repository, {0, 1, 2})  # all of one frame, half of another
@@ -97,13 +97,16 @@ def test_what_lies_in_two_packs_that_go_is_copied_once(repository, medium, tmp_p
     assert files_of(client(medium, tmp_path / "fresh", SECRET), last) == needed
 
 
-def damage_first_frame(repository, medium, pack: bytes) -> None:
+def damage_frames(repository, medium, pack: bytes) -> None:
     reader = repository.reader()
     reader.refresh()
     table = reader.table(pack, reader.packs[pack])
     assert table is not None
     data = bytearray(medium.objects[layout.pack(pack)])
-    data[table.first + 5] ^= 1
+    at = table.first
+    for frame in table.frames:
+        data[at + 5] ^= 1
+        at += frame.sealed
     medium.damage(layout.pack(pack), bytes(data))
 
 
@@ -113,7 +116,7 @@ def test_what_is_damaged_in_one_pack_that_goes_comes_out_of_another(repository, 
     back_up_at_once(repository, medium, tmp_path, range(4), [0, 1, 4, 5])
     last = back_up(repository, needed)
     damaged, whole = frames_of(repository)
-    damage_first_frame(repository, medium, damaged)
+    damage_frames(repository, medium, damaged)
     reader = repository.reader()
     reader.refresh()
     reach = Reachability(repository, reader)
@@ -139,7 +142,7 @@ def test_a_pack_that_could_not_be_read_stays_until_what_is_needed_of_it_is_found
     last = back_up(repository, {0, 3})
     repository.forget(doomed)
     (damaged,) = frames_of(repository)
-    damage_first_frame(repository, medium, damaged)
+    damage_frames(repository, medium, damaged)
     assert list(prune(repository, ALL).problems) == [layout.pack(damaged)]
     assert layout.pack(damaged) in medium.objects
     again = back_up(repository, {0, 3})
