@@ -19,17 +19,17 @@ from kdna.cli.main import GROUPS, kdna
 from sshd import Server
 
 HEAVY = ("asyncssh", "cryptography", "msgspec", "blake3", "rich", "backports", "pyfastcdc", "sqlite3", "pathspec")
-BIG = 150  # files of a megabyte, no two alike: some seconds of work
+BIG = 400  # files of a megabyte, no two alike and slow to compress: a second of work or more
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and terminals as POSIX has them")
 
 
 @pytest.fixture
 def big(tmp_path: Path) -> Path:
-    """A folder that takes some seconds to back up."""
+    """A folder that takes a while to back up."""
     folder = tmp_path / "big"
     folder.mkdir()
     for number in range(BIG):
-        (folder / f"f{number}").write_bytes(os.urandom(1 << 20))
+        (folder / f"f{number}").write_text(os.urandom(1 << 19).hex())
     return folder
 
 
