@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from sshd import Server, missing, start
 
-settings.register_profile("untimed", deadline=None)  # another test on the same processor is no failure of this one
+# Another test on the same processor is no failure of this one.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 
