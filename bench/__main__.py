@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +21,12 @@ from bench import report
 from bench.data import RECIPES, NoRoomError, make
 from bench.measure import machine
 from bench.peers import folder_of_peers
-from bench.run import Cell, Setting
+from bench.run import SETTLE_SECONDS, Cell, Setting
 from bench.server import far, sshd
 from bench.tools import every_tool
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kdna-bench"
+ENDED = "ended"  # touched when a run has ended
 DATA = "; ".join(f"{name}: {recipe.what}" for name, recipe in RECIPES.items())
 
 
@@ -65,7 +67,11 @@ def run(chosen: argparse.Namespace) -> dict[str, Any]:
         "samples": [],
         "failures": [],
     }
+    whole = chosen.scale >= 0.2  # less makes and deletes too few files to slow anything down
     with contextlib.ExitStack() as stack:
+        if whole:
+            settle(work / ENDED)
+            stack.callback((work / ENDED).touch)  # after the next, which deletes all that was made
         run_folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="run-", dir=work)))
         where = list(stack.enter_context(_settings(chosen, run_folder)))
         for name, setting in itertools.product(chosen.data.split(","), where):
@@ -77,12 +83,20 @@ def run(chosen: argparse.Namespace) -> dict[str, Any]:
                 result["failures"].append(f"{name}, {setting.name}: not measured. {error}")
                 print(result["failures"][-1], file=sys.stderr)
                 continue
-            cell.run(chosen.runs, settle=chosen.scale >= 0.2)
+            cell.run(chosen.runs, settle=whole)
             result["data"][data.name] = data.facts()
             result["samples"] += cell.samples
             result["failures"] += cell.failures
             report.write(result, chosen.out / f"{chosen.name}.json")
     return result
+
+
+def settle(ended: Path) -> None:
+    """Wait until what an earlier run deleted at its end makes nothing slower; see `SETTLE_SECONDS`."""
+    left = ended.stat().st_mtime + SETTLE_SECONDS - time.time() if ended.exists() else 0
+    if left > 0:
+        print(f"waiting {left:.0f} s, because a run before this one has just deleted its files", flush=True)
+        time.sleep(left)
 
 
 @contextlib.contextmanager
