@@ -39,7 +39,7 @@ def draw(tables: list[Table], result: dict[str, Any]) -> str:
         parts.append(block)
     host = result["machine"]
     height = y + 10
-    foot = f"Medians of {result['rounds']} rounds · {host['cpu']}, {host['cores']} cores · {host['date']}"
+    foot = f"Medians · {host['cpu']}, {host['cores']} cores · {host['date']}"
     box = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
     hint = "Shorter is better; every group of bars has its own scale. rsync and tar do not encrypt."
     lines = [

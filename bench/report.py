@@ -52,6 +52,7 @@ class Table:
         samples = [s for s in result["samples"] if (s["data"], s["target"]) == (data, target)]
         self.tools = [tool for tool in result["tools"] if any(s["tool"] == tool for s in samples)]
         self.peers = [tool for tool in self.tools if tool != "kdna" and result["tools"][tool]["peer"]]
+        self.rounds = len({sample["round"] for sample in samples})
         self.rows: list[tuple[str, str, Figures]] = []
         for title, unit, job, figure in ROWS:
             found = {t: [figure(s) for s in samples if (s["tool"], s["job"]) == (t, job)] for t in self.tools}
@@ -66,7 +67,8 @@ class Table:
         return (row["kdna"] / row[best], best) if best and "kdna" in row else None
 
     def markdown(self, facts: dict[str, float]) -> list[str]:
-        lines = [f"## {self.title}: {extent(facts)}", ""]
+        rounds = "1 round" if self.rounds == 1 else f"{self.rounds} rounds"
+        lines = [f"## {self.title}: {extent(facts)}, {rounds}", ""]
         lines.append(_row("", *self.tools, "kdna ÷ best peer"))
         lines.append("|---|" + "--:|" * (len(self.tools) + 1))
         for title, unit, row in self.rows:
@@ -107,8 +109,8 @@ def markdown(result: dict[str, Any]) -> str:
         f"{host['date']} · {host['cpu']}, {host['cores']} cores, {host['memory_gb']} GB · {host['system']}, "
         f"{host['filesystem']} · Python {host['python']}",
         "",
-        f"Medians of {result['rounds']} rounds; the tools take turns at every job; page cache warm unless it says "
-        "cold; zstd level 3 or the tool's nearest. SFTP is a real sshd on this machine, AES-GCM for all; with ms "
+        "Medians of the rounds that each heading tells; the tools take turns at every job; page cache warm unless it "
+        "says cold; zstd level 3 or the tool's nearest. SFTP is a real sshd on this machine, AES-GCM for all; with ms "
         "behind it, a relay delays every byte by half of that. Every tool's first restore was compared with the "
         f"source, byte for byte. {_quietness(result)}",
         "",

@@ -11,7 +11,7 @@ TOOLS = {"kdna": {"peer": True}, "quick": {"peer": True}, "plain": {"peer": Fals
 def table(data: str, target: str, job: str, **seconds: float) -> Table:
     samples = [
         {"data": data, "target": target, "job": job, "tool": tool, "seconds": taken, "peak_mb": 50, "cpu": 1}
-        | {"stored": 100, "added": 0}
+        | {"stored": 100, "added": 0, "round": 0}
         for tool, taken in seconds.items()
     ]
     return Table({"tools": TOOLS, "samples": samples}, data, target)
