@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from concurrent.futures import Future
+from typing import NamedTuple
 
 import msgspec
 
 from kdna.config.home import Home
+from kdna.config.records import Server
 from kdna.progress import Silent, Sink
-
-if TYPE_CHECKING:
-    from kdna.actions.reaching import Begun
+from kdna.storage.base import Storage
 
 AskHostKey = Callable[[str, int, str, str], bool]  # host, port, key type, fingerprint -> whether to trust it
 AskPassphrase = Callable[[str], str]  # what it is for -> the passphrase; raises Declined where nobody can be asked
+
+
+class Begun(NamedTuple):
+    """A connection on its way."""
+
+    server: Server
+    storage: Future[Storage]
 
 
 class Caller(msgspec.Struct, frozen=True):

@@ -7,11 +7,10 @@ import os
 import threading
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from kdna.actions.caller import AskHostKey, Caller
+from kdna.actions.caller import AskHostKey, Begun, Caller
 from kdna.config.file import load
 from kdna.config.records import Server, built_in
 from kdna.errors import HostKeyUnknown, KdnaError
@@ -21,13 +20,6 @@ from kdna.storage.base import Storage
 
 FOLDER = "kdna"  # in the folder of a server
 _SSH_PORT = 22
-
-
-class Begun(NamedTuple):
-    """A connection on its way."""
-
-    server: Server
-    storage: Future[Storage]
 
 
 def reach(caller: Caller, name: str | None) -> None:
