@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import stat
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -381,16 +383,14 @@ def test_a_folder_that_takes_nothing(sshd: Server, docs: Path, tmp_path: Path) -
 
 
 def test_an_agent_serves_for_the_login(own_sshd: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import subprocess
-
     if not openssh.AGENT or not openssh.ADD:
         pytest.skip("ssh-agent is not installed")
     socket_path = tmp_path / "agent"
     agent = subprocess.Popen([openssh.AGENT, "-D", "-a", str(socket_path)], stdout=subprocess.DEVNULL)
     try:
         monkeypatch.setenv("SSH_AUTH_SOCK", str(socket_path))
-        while not socket_path.exists():
-            pass
+        while subprocess.run([openssh.ADD, "-l"], capture_output=True).returncode == 2:  # nobody answers there yet
+            time.sleep(0.01)
         subprocess.run([openssh.ADD, "-q", str(own_sshd.key)], check=True)
         own_sshd.key.unlink()
         done("server", "add", "-ad", own_sshd.address, "-a", "box", "-r", str(own_sshd.root))
