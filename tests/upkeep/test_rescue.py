@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pruning import back_up, client, files_of, fill, manifest_of, prune
+from pruning import back_up, client, content, files_of, fill, manifest_of, prune
 
 from kdna.errors import Damaged, Missing
 from kdna.progress import Counts
@@ -150,6 +150,21 @@ def test_a_pack_that_could_not_be_read_stays_until_what_is_needed_of_it_is_found
     assert layout.pack(damaged) not in medium.objects
     fresh = client(medium, tmp_path / "fresh", SECRET)
     assert [files_of(fresh, sid) for sid in (last, again)] == [{0, 3}] * 2
+
+
+def test_a_frame_that_holds_other_bytes_than_its_table_says_is_not_copied_as_it_is(repository, medium):
+    """It was sealed as it is, by a client that errs or lies, so that only the names of its blobs tell."""
+    hashed = repository.seal.hasher(tree=False)
+    with repository.session(repository.reader(), {"host": "h"}) as session:
+        for number in (0, 1):
+            session.put_checked(hashed(content(number)), bytes(900), tree=False)
+        root = fill(session, {2, 3})
+        doomed = session.commit(lambda sent: manifest_of(root))
+    back_up(repository, {0, 1})
+    repository.forget(doomed)
+    (lying,) = frames_of(repository)
+    assert list(prune(repository, ALL).problems) == [layout.pack(lying)]
+    assert layout.pack(lying) in medium.objects
 
 
 # packs on their way
