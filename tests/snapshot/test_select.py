@@ -174,6 +174,11 @@ def test_odd_lines_mean_what_git_reads_in_them(git_dir: str) -> None:
         b"**/**/b",
         b"a//b",
         b"/a/",
+        b"**\\/b",
+        b"**\\/**",
+        b"**/**\\/b",
+        b"a/**\\/b",
+        b"a\\/b",
     ]
     odd += [
         b"[]]",

@@ -124,7 +124,10 @@ def _components(pattern: bytes) -> Iterator[bytes | None]:
             if not byte:
                 raise Malformed("ends in a backslash")
         if byte == b"/":
-            yield _joined(pieces)
+            component = _joined(pieces)
+            if component is None and escaped:  # with such a slash, "**" stands for one folder at least
+                yield b".*"
+            yield component
             pieces = [b""]
         elif escaped or byte not in _SPECIAL:
             pieces[-1] += re.escape(byte)
