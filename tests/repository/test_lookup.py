@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdna.repository.lookup import Lookup, Spoiled
+from kdna.repository.lookup import PLACE, Lookup, Spoiled
 from kdna.repository.pack import ID, FrameTable, PackTable
 from kdna.repository.tabulate import build, merge
 
@@ -58,7 +58,20 @@ def test_a_table_finds_every_copy_of_every_blob_and_nothing_else(content):
         assert table.has(blob(number)) == (blob(number) in wanted)
     everything = [blob(number) for number in range(302)]
     assert table.lacking(everything) == [one for one in everything if one not in wanted]
+    rows = [(place, *row) for place, one in enumerate(everything) for row in table.rows_of(one)]
+    assert list(table.rows_of_all(everything)) == rows
     assert {pack.name: pack.size for pack in table.packs()} == {pack.name: pack.size for pack in tables}
+
+
+def test_a_blob_named_as_the_bytes_of_two_rows_are_is_found_in_its_own():
+    first = bytes(12) + b"\xff" * 20
+    second = first[12:] + PLACE.pack(0, 0, 5)  # the end of the first row
+    frame = FrameTable(99, 12, 1, first + second, (5).to_bytes(4, "little") + (7).to_bytes(4, "little"))
+    table = table_of([PackTable(blob(-1), 1000, False, 777, [frame])])
+    table.judge(lambda name, size: True)
+    assert table.rows_of(second) == [(1, 0, 7)]
+    assert list(table.rows_of_all([second, first, blob(1), second])) == [(0, 1, 0, 7), (1, 0, 0, 5), (3, 1, 0, 7)]
+    assert table.lacking([second, blob(1)]) == [blob(1)]
 
 
 @given(st.lists(packs, min_size=1, max_size=4))

@@ -49,7 +49,12 @@ def test_every_needed_blob_has_one_home_and_counts_as_live_wherever_it_lies(cont
     for number in needed:
         assert marks.add(blob(number)) is (True if number in held else None)
         assert marks.add(blob(number)) is (False if number in held else None)
+    together = marks.like()
+    assert together.add_all([blob(number) for number in needed]) == [blob(n) for n in needed if n not in held]
+    assert pack_uses(together, frozenset()) == pack_uses(marks, frozenset())
+    assert together.fresh() == marks.packs() == together.packs()
     for number in LENGTHS:
+        assert (blob(number) in together) is (blob(number) in marks)
         assert (blob(number) in marks) is (number in needed & held)
     uses = pack_uses(marks, {bytes([number]) * 32 for number in condemned})
     assert uses.keys() == listed.keys()

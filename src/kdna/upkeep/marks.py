@@ -38,6 +38,13 @@ class Marks:
                         result = False
         return result
 
+    def add_all(self, blobs: Sequence[bytes]) -> list[bytes]:
+        """Mark many blobs together; those that no pack of the listing holds."""
+        found = bytearray(len(blobs))
+        for rows in self._rows:
+            rows.mark(blobs, found)
+        return [blob for blob, there in zip(blobs, found, strict=True) if not there] if 0 in found else []
+
     def fresh(self) -> set[bytes]:
         """The packs with blobs that were marked since this was asked last."""
         found = {name for rows in self._rows for name in rows.names(_FRESH)}
@@ -89,6 +96,18 @@ class _Rows:
         self.live = array("Q", bytes(8 * table.pack_count))
         for pack in table.packs():
             self.there[pack.place] = listed.get(pack.name) == pack.size
+
+    def mark(self, blobs: Sequence[bytes], found: bytearray) -> None:
+        """Mark every copy of these blobs; which of them lie in a listed pack goes into `found`."""
+        bits, there, state, live = self.bits, self.there, self.state, self.live
+        for number, row, pack, length in self.table.rows_of_all(blobs):
+            if there[pack]:
+                found[number] = 1
+                bit = 1 << (row & 7)
+                if not bits[row >> 3] & bit:
+                    bits[row >> 3] |= bit
+                    state[pack] = _FRESH
+                    live[pack] += length
 
     def names(self, state: int) -> Iterator[bytes]:
         """The packs in this state."""

@@ -10,7 +10,8 @@ everything; a verification counts.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ from kdna.snapshot.node import FOLDER, ID, Node, check_node, decode_part
 from kdna.upkeep.marks import Marks
 
 _BATCH = 4096  # tree blobs that are sorted by where they lie
+_split_ids = struct.Struct(f"{ID}s").iter_unpack
 
 
 class Trouble(NamedTuple):
@@ -121,14 +123,30 @@ class Reachability:
         if wanted.listing:
             if len(data) % ID:
                 raise Damaged("a list of blobs makes no sense", damage_hint("it"))
-            for at in range(0, len(data), ID):
-                self._mark(data[at : at + ID], wanted.sid, wanted.path)
+            for blob in self.marks.add_all(_ids(data)):
+                self._mark(blob, wanted.sid, wanted.path)
             return
         before = b""
-        for node in decode_part(data):
-            check_node(node, before)
-            before = node.name
-            self._need(node, wanted.sid, wanted.path + b"/" + node.name if wanted.path else node.name)
+        plain: list[Node] = []
+        try:
+            for node in decode_part(data):
+                check_node(node, before)
+                before = node.name
+                if node.kind == FOLDER or (node.extra is not None and node.extra.listed):
+                    self._need(node, wanted.sid, _below(wanted.path, node.name))
+                else:
+                    plain.append(node)
+        finally:  # what comes before something damaged is needed, too
+            self._mark_contents(plain, wanted)
+
+    def _mark_contents(self, nodes: Sequence[Node], wanted: _Wanted) -> None:
+        """Mark, all together, what entries name that lead nowhere else."""
+        lacking = set(self.marks.add_all(_ids(b"".join([node.content for node in nodes]))))
+        if lacking:
+            for node in nodes:
+                for blob in node.ids():
+                    if blob in lacking:
+                        self._mark(blob, wanted.sid, _below(wanted.path, node.name))
 
     def _need(self, node: Node, sid: str, path: bytes) -> None:
         """Mark what an entry names; what has to be gone through waits."""
@@ -163,6 +181,14 @@ class Reachability:
         """Tell, unless the backup was deleted meanwhile: then nobody needs what it lacks."""
         if trouble.sid in self._repository.snapshots():
             self._trouble(trouble)
+
+
+def _ids(content: bytes) -> list[bytes]:
+    return [ident for (ident,) in _split_ids(content)]
+
+
+def _below(path: bytes, name: bytes) -> bytes:
+    return path + b"/" + name if path else name
 
 
 def _condemned_orphans(reader: Reader) -> tuple[list[PackTable], set[bytes]]:
