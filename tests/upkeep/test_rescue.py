@@ -20,7 +20,7 @@ from kdna.repository.pack import FrameTable
 from kdna.repository.reader import Reader
 from kdna.seal.plain import Plain
 from kdna.storage.memory import Medium, MemoryStorage
-from kdna.upkeep.arriving import arriving
+from kdna.upkeep.arriving import Arriving, arriving
 from kdna.upkeep.plan import Amount, Limits
 from kdna.upkeep.reachability import Reachability
 from kdna.upkeep.rescue import Rescue
@@ -171,7 +171,7 @@ def test_a_frame_that_holds_other_bytes_than_its_table_says_is_not_copied_as_it_
 
 
 def on_their_way(storage: MemoryStorage, packs: list[tuple[bytes, int]]):
-    return arriving(Reader(storage, Plain(bytes(16)), Cache(Path("no such folder"))), packs)
+    return arriving(Reader(storage, Plain(bytes(16)), Cache(Path("no such folder"))), packs, Arriving)
 
 
 @given(st.integers(1, 500), st.lists(st.integers(1, 900), min_size=1, max_size=4), st.data())

@@ -79,9 +79,9 @@ def add(settings: Settings, /, accept_new_host_key: bool, **chosen: Any) -> int:
     kdna backup add documents ~/Documents first
     kdna backup add documents ~/Documents daily --prefix true
     """
-    from kdna.cli.process import prepare_to_save  # only here; before there are threads, which get memory of their own
+    from kdna.cli.process import prepare_for_some  # only here; before there are threads, which get memory of their own
 
-    prepare_to_save()
+    prepare_for_some()
     counts = Counts()
     with work(settings, counts, accept_new_host_key) as doing:
         doing.reach(chosen["server"])

@@ -9,7 +9,7 @@ import sys
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h of glibc
 _KEPT = 256 * 1024 * 1024
 _LARGE = 32 * 1024 * 1024
-_KEPT_OF_SAVING = 24 * 1024 * 1024
+_KEPT_OF_SOME = 24 * 1024 * 1024
 
 
 def prepare_for_much() -> None:
@@ -21,12 +21,12 @@ def prepare_for_much() -> None:
     _prepare(_KEPT)
 
 
-def prepare_to_save() -> None:
-    """The same for a backup, whose buffers are smaller: more than some packs' worth is given back.
+def prepare_for_some() -> None:
+    """The same for a backup or a verification, whose buffers are smaller: more than some packs' worth is given back.
 
     Without this each thread has memory of its own, of which a third lies idle.
     """
-    _prepare(_KEPT_OF_SAVING)
+    _prepare(_KEPT_OF_SOME)
 
 
 def _prepare(kept: int) -> None:

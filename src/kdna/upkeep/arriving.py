@@ -5,8 +5,10 @@ All of a pack is read, whatever is wanted of it: what of it the backups still ne
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import islice, tee
+from typing import TypeVar
 
 from kdna.errors import Damaged, Missing
 from kdna.repository import layout
@@ -26,11 +28,13 @@ class Arriving:
 
     def __init__(self, reader: Reader, name: bytes, size: int, pieces: Iterator[_Piece]) -> None:
         self.name = name
+        self.failure: Damaged | Missing | None = None  # why it could not be read further
+        self.received = 0
         self._size = size
         self._reader = reader
         self._pieces = pieces
         self._begin = 0  # of what is held
-        self._held = b""
+        self._held: list[bytes] = []
 
     def table(self) -> PackTable:
         """What the pack says it holds. Raises `Damaged`, `Missing`."""
@@ -47,20 +51,57 @@ class Arriving:
 
     def view(self, start: int, length: int) -> memoryview:
         """Bytes from `start`, fewer only where the pack ends; what lies before is forgotten. Raises as `table`."""
-        while self._begin + len(self._held) < start + length:
-            piece = next(self._pieces, b"")
-            if not isinstance(piece, bytes):
-                raise piece
-            if not piece:
+        while True:
+            while self._held and self._begin + len(self._held[0]) <= start:
+                self._begin += len(self._held.pop(0))
+            if self.received >= start + length or not (piece := self.piece()):
                 break
-            before = min(max(start - self._begin, 0), len(self._held))
-            self._begin += before
-            self._held = self._held[before:] + piece
-        return memoryview(self._held)[start - self._begin : start - self._begin + length]
+            self._held.append(piece)
+        if not self._held:
+            return memoryview(b"")
+        rest = memoryview(self._held[0])[start - self._begin :]
+        if len(rest) < length and len(self._held) > 1:
+            rest = memoryview(b"".join((rest, *self._held[1:])))
+        return rest[:length]
+
+    def piece(self) -> bytes:
+        """The next piece, which nobody asks for again; empty at the end. Raises as `table`."""
+        piece = next(self._pieces, b"")
+        if not isinstance(piece, bytes):
+            self.failure = piece
+            raise piece
+        self.received += len(piece)
+        return piece
 
 
-def arriving(reader: Reader, packs: Iterable[tuple[bytes, int]]) -> Iterator[Arriving]:
-    """Packs of these names and sizes, any of which may be gone; each can be asked until the next is. `StorageError`."""
+class Hashed(Arriving):
+    """The same, of which the SHA-256 is found out."""
+
+    def __init__(self, reader: Reader, name: bytes, size: int, pieces: Iterator[_Piece]) -> None:
+        super().__init__(reader, name, size, pieces)
+        self._digest = hashlib.sha256()
+
+    def piece(self) -> bytes:
+        """The next piece."""
+        piece = super().piece()
+        self._digest.update(piece)
+        return piece
+
+    def digest(self) -> bytes:
+        """Of the whole pack, when nothing else of it is wanted any more. Raises as `table`."""
+        while self.piece():
+            pass
+        return self._digest.digest()
+
+
+_Kind = TypeVar("_Kind", bound=Arriving)
+
+
+def arriving(reader: Reader, packs: Iterable[tuple[bytes, int]], kind: type[_Kind]) -> Iterator[_Kind]:
+    """Packs of these names and sizes, any of which may be gone; each can be asked until the next is. `StorageError`.
+
+    Of the packs no more are asked for than are begun to be read.
+    """
 
     def read(place: tuple[bytes, int]) -> _Piece:
         name, start = place
@@ -69,11 +110,11 @@ def arriving(reader: Reader, packs: Iterable[tuple[bytes, int]]) -> Iterator[Arr
         except (Damaged, Missing) as error:
             return error
 
-    wanted = list(packs)
-    places = ((name, start) for name, size in wanted for start in range(0, size, _PIECE))
+    begun, wanted = tee(packs)
+    places = ((name, start) for name, size in begun for start in range(0, size, _PIECE))
     pieces = in_order(read, places, _AHEAD, "kdna-arriving")
     for name, size in wanted:
         own = islice(pieces, len(range(0, size, _PIECE)))
-        yield Arriving(reader, name, size, own)
+        yield kind(reader, name, size, own)
         for _ in own:  # what nobody asked for
             pass

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from kdna.errors import Damaged, KdnaError, NewerFormat, WrongKey
 from kdna.repository.compress import decompress
 from kdna.repository.pack import FrameTable, PackTable, read_table, unpack_lengths
-from kdna.seal.envelope import HEADER_MAX, Seal
+from kdna.seal.envelope import HEADER_MAX, ObjectReader, Seal
 from kdna.upkeep.findings import Blob
 
 Problem = tuple[type[KdnaError], str]
@@ -90,16 +90,21 @@ def _bad_frames(seal: Seal, table: PackTable, data: bytes) -> dict[int, str]:
     at = table.first
     view = memoryview(data)
     for number, frame in enumerate(table.frames, 1):
-        sealed = view[at : at + frame.sealed]
+        if wrong := what_is_wrong(seal, opener, table, number, view[at : at + frame.sealed]):
+            bad[number] = wrong
         at += frame.sealed
-        try:
-            raw = decompress(frame.method, opener.frame(number, sealed, number == len(table.frames)), frame.raw)
-        except Damaged as error:
-            bad[number] = str(error)
-            continue
-        if wrong := _wrong_blobs(seal.hasher(table.tree), frame, raw):
-            bad[number] = f"{wrong} of its {frame.count} blobs are others than its table says"
     return bad
+
+
+def what_is_wrong(seal: Seal, opener: ObjectReader, table: PackTable, number: int, sealed: memoryview) -> str:
+    """Why a frame does not hold the blobs that it should; empty for one that does."""
+    frame = table.frames[number - 1]
+    try:
+        raw = decompress(frame.method, opener.frame(number, sealed, number == len(table.frames)), frame.raw)
+    except Damaged as error:
+        return str(error)
+    wrong = _wrong_blobs(seal.hasher(table.tree), frame, raw)
+    return f"{wrong} of its {frame.count} blobs are others than its table says" if wrong else ""
 
 
 def _wrong_blobs(hasher: Callable[[memoryview], bytes], frame: FrameTable, raw: bytes) -> int:

@@ -21,7 +21,7 @@ from kdna.repository.lookup import Location, locations
 from kdna.repository.pack import FRAME_RAW, Frame, FrameTable, PackTable
 from kdna.repository.reader import Reader
 from kdna.repository.session import Session
-from kdna.upkeep.arriving import arriving
+from kdna.upkeep.arriving import Arriving, arriving
 from kdna.upkeep.marks import Marks
 
 _ON_ITS_WAY = b""  # into a pack of this session
@@ -91,7 +91,7 @@ class Rescue:
 
     def _parts(self, packs: Iterable[tuple[bytes, int]]) -> Iterator[_Part]:
         """What is to be copied, frame by frame, and the end of each pack."""
-        for coming in arriving(self._reader, packs):
+        for coming in arriving(self._reader, packs, Arriving):
             pack = _Pack(coming.name)
             try:
                 for _, blobs in groupby(self._lacking(pack, coming.table()), lambda one: one[1].number):

@@ -11,6 +11,7 @@ which backups suffer.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -25,14 +26,14 @@ from kdna.repository import layout
 from kdna.repository.index import open_segment
 from kdna.repository.opening import Repository
 from kdna.repository.pack import PackTable
-from kdna.repository.parallel import in_order
 from kdna.repository.reader import Reader
 from kdna.repository.records import read_object
 from kdna.storage.base import Digests
+from kdna.upkeep.checking import check_packs
 from kdna.upkeep.findings import Blob, Finding, Harm, Report, Sort
 from kdna.upkeep.losses import read_lost
 from kdna.upkeep.memory import Memory
-from kdna.upkeep.packs import Checked, check
+from kdna.upkeep.packs import Checked
 from kdna.upkeep.portion import Portion, choose
 from kdna.upkeep.proven import Fresh, ProvenPacks
 from kdna.upkeep.reachability import Reachability, Trouble, mirror_trees
@@ -40,7 +41,6 @@ from kdna.upkeep.records import Records, read_records, spare_findings
 from kdna.upkeep.survey import Survey, index_findings, survey
 from kdna.upkeep.trace import Tracer
 
-_AHEAD = 2  # packs that are being read or checked at a time
 _BATCH = 512 * 1024 * 1024  # bytes that a server hashes before it answers
 
 
@@ -238,29 +238,21 @@ class Check:
         return self.reached.marks.packs() if self.reached else set()
 
     def _read(self, names: Iterable[bytes], memory: Memory, over: Callable[[], bool] | None) -> None:
-        """Read whole packs, several at a time, and judge them."""
+        """Read whole packs, and judge them."""
         self._counts.phase = "reading packs"
         wanted = itertools.takewhile(lambda _: over is None or not over(), names)
-        for checked in in_order(self._check_pack, wanted, _AHEAD, "kdna-verify"):
+        for checked, received in check_packs(self.reader, self._sized(wanted), self.table_of):
+            self._counts.bytes += received
+            self._counts.bytes_received += received
+            self._bytes_read += received
             self._take(checked, memory)
 
-    def _check_pack(self, name: bytes) -> Checked | None:
-        """Read and check one pack; None when it is gone."""
-        try:
-            data = read_object(self._repository.storage, layout.pack(name))
-        except Missing:
-            return None
-        except Damaged as error:
-            table = self.table_of(name)
-            numbers = range(1, len(table.frames) + 1) if table else ()
-            return Checked(name, True, table, False, (Damaged, str(error)), dict.fromkeys(numbers, str(error)))
-        self._counts.bytes += len(data)
-        self._counts.bytes_received += len(data)
-        self._bytes_read += len(data)
-        checked = check(self._repository.seal, name, data)
-        if checked.table is None and (known := self.table_of(name)) is not None:
-            checked = check(self._repository.seal, name, data, known)
-        return checked
+    def _sized(self, names: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
+        """Packs with their sizes; those that came after the listing, too."""
+        for name in names:
+            size = self.reader.packs.get(name)
+            with contextlib.suppress(Missing):
+                yield name, self._repository.storage.size(layout.pack(name)) if size is None else size
 
     def table_of(self, name: bytes) -> PackTable | None:
         """What the index says of a pack."""
