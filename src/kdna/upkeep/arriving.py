@@ -57,12 +57,15 @@ class Arriving:
             if self.received >= start + length or not (piece := self.piece()):
                 break
             self._held.append(piece)
-        if not self._held:
-            return memoryview(b"")
-        rest = memoryview(self._held[0])[start - self._begin :]
-        if len(rest) < length and len(self._held) > 1:
-            rest = memoryview(b"".join((rest, *self._held[1:])))
-        return rest[:length]
+        parts: list[memoryview] = []
+        at = start - self._begin
+        for piece in self._held:
+            parts.append(memoryview(piece)[at : at + length])
+            length -= len(parts[-1])
+            if length <= 0:
+                break
+            at = 0
+        return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
 
     def piece(self) -> bytes:
         """The next piece, which nobody asks for again; empty at the end. Raises as `table`."""
