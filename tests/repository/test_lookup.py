@@ -61,6 +61,10 @@ def test_a_table_finds_every_copy_of_every_blob_and_nothing_else(content):
     rows = [(place, *row) for place, one in enumerate(everything) for row in table.rows_of(one)]
     assert list(table.rows_of_all(everything)) == rows
     assert {pack.name: pack.size for pack in table.packs()} == {pack.name: pack.size for pack in tables}
+    table.judge(lambda name, size: size % 2 == 0)
+    there = expected([one for one in tables if one.size % 2 == 0])
+    assert table.lacking(everything) == [one for one in everything if one not in there]
+    assert [one for one in everything if table.has(one)] == [one for one in everything if one in there]
 
 
 def test_a_blob_named_as_the_bytes_of_two_rows_are_is_found_in_its_own():

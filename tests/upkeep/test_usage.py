@@ -53,6 +53,7 @@ def test_every_needed_blob_has_one_home_and_counts_as_live_wherever_it_lies(cont
     assert together.add_all([blob(number) for number in needed]) == [blob(n) for n in needed if n not in held]
     assert pack_uses(together, frozenset()) == pack_uses(marks, frozenset())
     assert together.fresh() == marks.packs() == together.packs()
+    assert marks.marked([blob(number) for number in LENGTHS]) == {blob(number) for number in needed & held}
     for number in LENGTHS:
         assert (blob(number) in together) is (blob(number) in marks)
         assert (blob(number) in marks) is (number in needed & held)

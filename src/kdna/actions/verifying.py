@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -21,11 +22,13 @@ from kdna.config.records import Server
 from kdna.errors import Damaged, KdnaError, NoRepository, RepositoryError, StorageError, UsageError
 from kdna.progress import Counts
 from kdna.repository.opening import Repository
-from kdna.upkeep.compare import Difference, compare
 from kdna.upkeep.findings import Report
 from kdna.upkeep.memory import Memory
 from kdna.upkeep.portion import parse_portion
 from kdna.upkeep.verify import Depth, verify
+
+if TYPE_CHECKING:
+    from kdna.upkeep.compare import Difference
 
 
 class VerifyRequest(msgspec.Struct, frozen=True):
@@ -148,6 +151,8 @@ def room_for(home: Home) -> Path:
 
 def compare_backup(caller: Caller, reference: str, server: str | None, against: str, counts: Counts) -> Comparison:
     """Compare a backup with a file or folder of this machine. Raises `NoSuchBackup`, `TargetError`, `StorageError`."""
+    from kdna.upkeep.compare import compare  # heavy: what else restores files
+
     began = SYSTEM.monotonic()
     if not against:
         raise UsageError("the path to compare with is empty", "Name a file or a folder.")

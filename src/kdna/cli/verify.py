@@ -69,9 +69,10 @@ def command(
     """
     if against is not None and (reference is None or quick or read_data):
         raise click.UsageError("--against goes with -t, and without --quick and --read-data")
-    from kdna.cli.process import prepare_for_some  # before there are threads, which get memory of their own
+    if read_data or quick:
+        from kdna.cli.process import prepare_for_some  # before there are threads, which get memory of their own
 
-    prepare_for_some()
+        prepare_for_some()
     counts = Counts()
     with work(settings, counts, accept_new_host_key) as doing:
         doing.reach(server)

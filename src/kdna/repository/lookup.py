@@ -215,7 +215,7 @@ class Lookup:
 
     def lacking(self, blobs: Sequence[bytes]) -> list[bytes]:
         """Those of many blobs that no usable pack holds. The same as `has`, in a loop that calls nothing of ours."""
-        find, head, shift, sound = self._data.find, _HEAD.unpack_from, self._shift, self._sound
+        data, find, head, shift, sound = self._data, self._data.find, _HEAD.unpack_from, self._shift, self._sound
         fan, words, pack_of, usable = self._fan, self._words, self.pack_of, self._usable
         all_usable = 0 not in usable
         lacking = []
@@ -223,10 +223,15 @@ class Lookup:
             slot = head(blob)[0] >> shift
             if not sound[slot >> BLOCK_BITS]:
                 self._check(slot >> BLOCK_BITS)
-            at = find(blob, fan[slot] * ROW + 8, fan[slot + 1] * ROW + 8)
-            if at >= 0 and at % ROW == 8 and (all_usable or usable[pack_of[words[(at >> 2) + 6]]]):
-                continue
-            if at < 0 or not self.has(blob):
+            high = fan[slot + 1] * ROW + 8
+            at = find(blob, fan[slot] * ROW + 8, high)
+            if at % ROW == 8:
+                while not (all_usable or usable[pack_of[words[(at >> 2) + 6]]]):
+                    at += ROW
+                    if at >= high or data[at : at + ID] != blob:  # copies lie side by side
+                        lacking.append(blob)
+                        break
+            elif at < 0 or not self.has(blob):  # across two rows
                 lacking.append(blob)
         return lacking
 

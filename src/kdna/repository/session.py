@@ -167,6 +167,10 @@ class Session:
         """Whether each of these blobs is stored, or on its way."""
         return self._pending.issuperset(self._reader.index.lacking(blob_ids))
 
+    def lacking(self, blob_ids: Sequence[bytes]) -> set[bytes]:
+        """Those of these blobs that are neither stored nor on their way."""
+        return set(self._reader.index.lacking(blob_ids)) - self._pending
+
     def put(self, data: bytes) -> tuple[bytes, bool]:
         """Store a data blob unless it is stored; its id, and whether it was new. Raises `StorageError`."""
         blob_id = self._hash_data(data)

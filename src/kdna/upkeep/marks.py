@@ -59,6 +59,10 @@ class Marks:
                     return bool(rows.bits[row >> 3] & 1 << (row & 7))
         return False
 
+    def marked(self, blobs: Sequence[bytes]) -> set[bytes]:
+        """Those of many blobs that are marked."""
+        return {blobs[number] for rows in self._rows for number in rows.marked(blobs)}
+
     def packs(self) -> set[bytes]:
         """The packs with marked blobs, as far as the index says what is in them."""
         return {name for rows in self._rows for state in (_SOME, _FRESH) for name in rows.names(state)}
@@ -108,6 +112,13 @@ class _Rows:
                     bits[row >> 3] |= bit
                     state[pack] = _FRESH
                     live[pack] += length
+
+    def marked(self, blobs: Sequence[bytes]) -> Iterator[int]:
+        """Which of these blobs are marked here."""
+        bits, there = self.bits, self.there
+        for number, row, pack, _ in self.table.rows_of_all(blobs):
+            if there[pack] and bits[row >> 3] & 1 << (row & 7):
+                yield number
 
     def names(self, state: int) -> Iterator[bytes]:
         """The packs in this state."""

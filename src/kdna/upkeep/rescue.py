@@ -108,8 +108,10 @@ class Rescue:
         """The needed blobs of a pack of which there is no other copy, in its order; none when they are too many."""
         pack.frames = table.frames
         lacking: list[tuple[bytes, Location]] = []
-        for blob, place in locations(table, self._marks.__contains__):
-            other = self._elsewhere(blob, place.tree) if self._session.has(blob) else None
+        needed = self._marks.marked(list(table.blobs()))
+        nowhere = self._session.lacking(list(needed))
+        for blob, place in locations(table, needed.__contains__):
+            other = None if blob in nowhere else self._elsewhere(blob, place.tree)
             if other is None:
                 lacking.append((blob, place))
             elif other != _ON_ITS_WAY:
@@ -158,13 +160,15 @@ class Rescue:
     def _copy(self, part: _Part, found: list[bytes] | Frame) -> None:
         """Put what came of a frame into new packs, but for blobs that came out of another pack meanwhile."""
         session, tree, size = self._session, part.blobs[0][1].tree, 0
+        lacking = session.lacking([blob for blob, _ in part.blobs])
         if isinstance(found, Frame):
-            if not all(session.has(blob) for blob, _ in part.blobs):
+            if lacking:
                 session.put_frame(found, tree)
                 size = found.raw
         else:
             for (blob, _), whole in zip(part.blobs, found, strict=True):
-                if not session.has(blob):
+                if blob in lacking:
+                    lacking.remove(blob)  # it may be in this frame twice
                     session.put_checked(blob, whole, tree)
                     size += len(whole)
         self.copied += size
