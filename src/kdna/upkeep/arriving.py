@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from itertools import islice, tee
+from itertools import islice
 from typing import TypeVar
 
 from kdna.errors import Damaged, Missing
@@ -100,11 +100,10 @@ class Hashed(Arriving):
 _Kind = TypeVar("_Kind", bound=Arriving)
 
 
-def arriving(reader: Reader, packs: Iterable[tuple[bytes, int]], kind: type[_Kind]) -> Iterator[_Kind]:
-    """Packs of these names and sizes, any of which may be gone; each can be asked until the next is. `StorageError`.
-
-    Of the packs no more are asked for than are begun to be read.
-    """
+def arriving(
+    reader: Reader, packs: Iterable[tuple[bytes, int]], kind: type[_Kind], ahead: int = _AHEAD
+) -> Iterator[_Kind]:
+    """Packs of these names and sizes, any of which may be gone; each can be asked until the next is. `StorageError`."""
 
     def read(place: tuple[bytes, int]) -> _Piece:
         name, start = place
@@ -113,9 +112,9 @@ def arriving(reader: Reader, packs: Iterable[tuple[bytes, int]], kind: type[_Kin
         except (Damaged, Missing) as error:
             return error
 
-    begun, wanted = tee(packs)
-    places = ((name, start) for name, size in begun for start in range(0, size, _PIECE))
-    pieces = in_order(read, places, _AHEAD, "kdna-arriving")
+    wanted = list(packs)
+    places = ((name, start) for name, size in wanted for start in range(0, size, _PIECE))
+    pieces = in_order(read, places, ahead, "kdna-arriving")
     for name, size in wanted:
         own = islice(pieces, len(range(0, size, _PIECE)))
         yield kind(reader, name, size, own)
