@@ -311,6 +311,34 @@ def test_a_pack_that_vanishes_after_the_look_is_missed_when_it_is_read(medium, t
     assert opened.problem is not None
 
 
+def test_what_is_to_be_fetched_is_read_before_anybody_asks_for_it(medium, tmp_path, secret):
+    stored = stock(client(medium, tmp_path, secret), [b"data"])
+    repository = client(medium, tmp_path, secret)
+    reader = repository.reader()
+    reader.refresh()
+    read = threading.Event()
+    memory(repository).before = lambda verb, name: read.set() if verb == "read" else None
+    fetched = fetch(reader, reader.where(stored.data[0]))
+    assert read.wait(10)
+    assert [one.raw for one in fetched] == [b"data"]
+    assert list(fetched) == []
+
+
+def test_frames_of_many_packs_come_in_order_and_a_fetch_may_be_given_up(medium, tmp_path, secret):
+    ids = [ident for seed in range(6) for ident in stock(client(medium, tmp_path, secret), random_blobs(seed, 1)).data]
+    reader = look(medium, tmp_path, secret)
+    places = [reader.where(ident)[0] for ident in ids]
+    assert [one.location for one in fetch(reader, places)] == sorted(places, key=lambda place: place.pack)
+    before = threading.active_count()
+    fetched = fetch(reader, places)
+    next(fetched)
+    del fetched
+    wait_until = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < wait_until:
+        time.sleep(0.01)
+    assert threading.active_count() <= before
+
+
 def test_a_look_anew_sees_what_came_and_what_went(medium, tmp_path, secret):
     first = stock(client(medium, tmp_path / "a", secret), [b"first"])
     old = packs(medium)

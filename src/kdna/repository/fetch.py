@@ -1,17 +1,19 @@
 """Fetches many frames: neighbours in one read, several reads under way, opened in parallel, handed over in order.
 
+It begins at once, and while a frame is being used the next are read and opened: whoever asks has something else to do.
 What is read is rounded to 64 KiB, so that a server that watches learns which regions are wanted and nothing finer.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import NamedTuple
 
 from kdna.errors import Damaged, Missing
 from kdna.repository.lookup import Location
-from kdna.repository.parallel import in_order
 from kdna.repository.reader import Reader
 
 _ROUND = 64 * 1024
@@ -39,13 +41,59 @@ class _Sealed(NamedTuple):
     problem: Damaged | Missing | None
 
 
+class _Fetch:
+    """What `fetch` returns. Who lets go of it waits for nothing."""
+
+    def __init__(self, reader: Reader, runs: Iterator[list[Location]]) -> None:
+        self._reader = reader
+        self._readers = ThreadPoolExecutor(_READS, "kdna-fetch")
+        self._openers = ThreadPoolExecutor(_FRAMES, "kdna-open")
+        self._sealed = self._read(runs)
+        self._begun: deque[Future[Opened]] = deque()
+        self._begin(_FRAMES)
+
+    def __iter__(self) -> Iterator[Opened]:
+        return self
+
+    def __next__(self) -> Opened:
+        if not self._begun:
+            self.close()
+            raise StopIteration
+        opened = self._begun.popleft().result()
+        self._begin(1)
+        return opened
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        self._openers.shutdown(wait=False, cancel_futures=True)
+        self._readers.shutdown(wait=False, cancel_futures=True)
+
+    __del__ = close
+
+    def _begin(self, frames: int) -> None:
+        """Have so many more frames opened, as soon as they are read."""
+        for run, number in islice(self._sealed, frames):
+            self._begun.append(self._openers.submit(_open, self._reader, run, number))
+
+    def _read(self, runs: Iterator[list[Location]]) -> Iterator[tuple[Future[list[_Sealed]], int]]:
+        """Each frame as the run in which it is read, and its number there; the next runs are read meanwhile."""
+        begun: deque[tuple[Future[list[_Sealed]], int]] = deque()
+        for run in runs:
+            begun.append((self._readers.submit(_read, self._reader, run), len(run)))
+            if len(begun) == _READS:
+                yield from _numbered(*begun.popleft())
+        while begun:
+            yield from _numbered(*begun.popleft())
+
+
 def fetch(reader: Reader, locations: Iterable[Location]) -> Iterator[Opened]:
     """Every frame that holds one of these blobs, once each, pack by pack. Raises `StorageError`."""
     frames = {(place.pack, place.number): place for place in locations}
-    runs = _runs([frames[key] for key in sorted(frames)])
-    read = in_order(partial(_read, reader), runs, _READS, "kdna-fetch")
-    sealed = (frame for run in read for frame in run)
-    return in_order(partial(_open, reader), sealed, _FRAMES, "kdna-open")
+    return _Fetch(reader, _runs([frames[key] for key in sorted(frames)]))
+
+
+def _numbered(run: Future[list[_Sealed]], frames: int) -> Iterator[tuple[Future[list[_Sealed]], int]]:
+    return ((run, number) for number in range(frames))
 
 
 def _runs(frames: Sequence[Location]) -> Iterator[list[Location]]:
@@ -78,9 +126,9 @@ def _read(reader: Reader, run: list[Location]) -> list[_Sealed]:
     return [_Sealed(frame, data[frame.offset - start :][: frame.sealed], None) for frame in run]
 
 
-def _open(reader: Reader, frame: _Sealed) -> Opened:
+def _open(reader: Reader, run: Future[list[_Sealed]], number: int) -> Opened:
     """Open a frame, which is read once more where that fails."""
-    location, data, problem = frame
+    location, data, problem = run.result()[number]
     if problem is None:
         try:
             try:
