@@ -64,14 +64,16 @@ class Folders:
     def _find(self, path: Path, create: bool) -> _Open:
         self._shrink()
         if path not in self._open:
-            above = path[:-1] if path[:-1] in self._open else self._nearest(path)
-            self._open_from(above, path, create)
+            self._open_from(self._nearest(path), path, create)
         self._open.move_to_end(path)
         return self._open[path]
 
     def _nearest(self, path: Path) -> Path:
         """The longest path to an open folder on the way to `path`."""
-        return max((key for key in self._open if path[: len(key)] == key), key=len, default=())
+        above = path[:-1]
+        while above and above not in self._open:
+            above = above[:-1]
+        return above
 
     def _open_from(self, above: Path, path: Path, create: bool) -> None:
         """Open one folder after the other from `above` down to `path`; the last few are kept open, the others not."""
@@ -91,11 +93,11 @@ class Folders:
 
     def _shrink(self, spared: Path = ()) -> None:
         """Close what was used longest ago, except what somebody is using or about to use."""
-        if len(self._open) > self._most:
-            for key in [key for key, held in self._open.items() if not held.users and key != spared]:
-                disk.close_folder(self._open.pop(key).folder)
-                if len(self._open) <= self._most:
-                    break
+        while len(self._open) > self._most:
+            oldest = next((key for key, held in self._open.items() if not held.users and key != spared), None)
+            if oldest is None:
+                break
+            disk.close_folder(self._open.pop(oldest).folder)
 
 
 def _open_in(folder: disk.Folder, name: bytes, create: bool) -> disk.Folder:

@@ -199,9 +199,12 @@ class _Restorer:
             if here is not None and here[: len(path)] == path:
                 entered.append((path, node))
                 continue
-            with self._reporting(path):
-                if self._target.look(path) is not None:  # one that was to hold what is wanted may not have been made
-                    self._losses.add(_shown(path), self._target.finish_folder(path, node))
+            try:  # for every folder, as above
+                # One that was to hold what is wanted may not have been made.
+                if path in self._new_folders or self._target.look(path) is not None:
+                    self._note(path, self._target.finish_folder(path, node))
+            except (OSError, Damaged, Missing, TargetError) as error:
+                self._problem(path, error)
         self._folders = entered[::-1]
         self._new_folders.intersection_update(path for path, _ in entered)
 
@@ -260,7 +263,7 @@ class _Restorer:
 
     def _folder(self, path: Path, node: Node, wanted: Wanted) -> None:
         """Make a folder, unless something there is to be kept. Raises what `_reporting` reports."""
-        there = self._target.look(path)
+        there = self._look(path)
         if wanted == Wanted.PARENT:  # made when something in it is restored, and dressed if it was made
             if there is None:
                 self._folders.append((path, node))
@@ -273,8 +276,12 @@ class _Restorer:
         self._counts.folders += 1
         self._counts.current = _shown(path)
 
+    def _look(self, path: Path) -> os.stat_result | None:
+        """What is at a path: nothing, in a folder that was just made."""
+        return None if path[:-1] in self._new_folders else self._target.look(path)
+
     def _file(self, path: Path, node: Node) -> None:
-        there = None if path[:-1] in self._new_folders else self._target.look(path)
+        there = self._look(path)
         if there is not None and _keeps(there, node, self._options.overwrite):
             self._left.add(path)
             self._counts.excluded += 1
@@ -297,20 +304,24 @@ class _Restorer:
         losses = self._target.touch_up(path, node)
         if losses is None:
             return False
-        self._losses.add(_shown(path), losses)
+        self._note(path, losses)
         self._counts.files += 1
         return True
 
-    def _finished(self, path: Path, losses: list[Loss]) -> None:
-        """Take note of a file that is in its place."""
+    def _note(self, path: Path, losses: list[Loss]) -> None:
+        """Take note of what an entry lost, which is mostly nothing."""
         if losses:
             self._losses.add(_shown(path), losses)
+
+    def _finished(self, path: Path, losses: list[Loss]) -> None:
+        """Take note of a file that is in its place."""
+        self._note(path, losses)
         self._counts.files += 1
         self._counts.new += 1
 
     def _special(self, path: Path, node: Node) -> None:
         """A symlink, fifo or device."""
-        there = self._target.look(path)
+        there = self._look(path)
         if there is not None and self._target.is_like(path, there, node) and self._touched_up(path, node):
             self._counts.unchanged += 1
             return
@@ -318,7 +329,7 @@ class _Restorer:
             self._counts.excluded += 1
             return
         try:
-            self._losses.add(_shown(path), self._target.make_special(path, node))
+            self._note(path, self._target.make_special(path, node))
         except PermissionError:
             if node.kind not in (CHARACTER, BLOCK):
                 raise
