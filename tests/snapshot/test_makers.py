@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -278,6 +279,57 @@ def test_whole_files_do_not_wait_for_processes_that_are_busy(helped):
     assert {path.name: path.read_bytes() for path in helped.root.rglob("file*")} == dict(
         zip(map(os.fsdecode, names), names, strict=True)
     )
+
+
+def test_pieces_of_a_file_that_has_been_made_do_not_wait_for_a_process_that_is_busy(helped):
+    number, data = next(numbers), random.Random(2).randbytes(30 * 256 * KIB)
+    processes = helped.makers.helpers
+
+    def write(at: int, last: bool = False) -> None:
+        part = data[at * 256 * KIB : (at + 1) * 256 * KIB]
+        more = {} if last else {"wanted": None}
+        spans = [(at * 256 * KIB, len(part))]
+        one = piece((b"large",), part, file=number, first=not at, exact=False, size=len(data), spans=spans, **more)
+        helped.write(one, part)
+
+    write(0)
+    helped.makers.settle()
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        for at in range(1, 29):
+            write(at)
+        here = len(helped.told) - 1
+        assert here > 10
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
+    write(29, last=True)  # waits for those before it, wherever they are
+    helped.makers.settle()
+    assert (helped.root / "large").read_bytes() == data
+    assert len(helped.told) == 30
+    assert helped.told[-1].piece.last
+
+
+def test_the_first_piece_of_a_file_is_written_before_all_others(helped):
+    number = next(numbers)
+    processes = helped.makers.helpers
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    resume = threading.Timer(0.2, lambda: [os.kill(process, signal.SIGCONT) for process in processes])
+    resume.start()
+    try:
+        for at in range(3):
+            for more in range(200):  # so that there is no room for any more
+                helped.write(piece((b"small%d" % (at * 200 + more),), b"x"), b"x")
+            last = {} if at == 2 else {"wanted": None}
+            one = piece((b"one",), b"x", file=number, first=not at, exact=False, size=3, spans=[(at, 1)], **last)
+            helped.write(one, b"x")
+    finally:
+        resume.join()
+    helped.makers.settle()
+    assert (helped.root / "one").read_bytes() == b"xxx"
+    assert [told.error for told in helped.told if told.error] == []
 
 
 def test_what_fits_into_no_batch_is_written_in_its_turn(helped):

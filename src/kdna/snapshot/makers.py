@@ -1,9 +1,9 @@
 """Who makes the files of a restore: this process where they are few, others beside it where they are many.
 
 Files are spread over the processes by folder, so that the pieces of one file stay in order and no two processes wait
-for the same folder. While a process has all it can take, files of one piece are made here. What became of a piece is
-told when it is known: at once, or at the latest by `settle`. Of a file of which one piece could not be written nothing
-more is written, and nothing more is told.
+for the same folder. While a process has all it can take, pieces are written here: those of files that have been made,
+and the last of a file when all others are written. What became of a piece is told when it is known: at once, or at the
+latest by `settle`. Of a file of which one piece could not be written nothing more is written, and nothing more is told.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ class Makers(Generic[File]):
         self._length = 0
         self._written = 0
         self._failed: set[int] = set()  # files
+        self._under_way: dict[int, int] = {}  # pieces at a process, of files that have several
+        self._unmade: set[int] = set()  # files among these of which the first is
 
     @property
     def helpers(self) -> list[int]:
@@ -70,22 +72,50 @@ class Makers(Generic[File]):
     def _start(self, root: int) -> None:
         with contextlib.suppress(OSError):  # no more processes, or none at all: it takes longer without
             for _ in range(_helpers()):
-                self._coming.append(_Process(root, self._tell))
+                self._coming.append(_Process(root, self._done))
 
     def write(self, file: File, piece: Piece, data: bytes | memoryview) -> None:
         """Write a piece, now or soon. Raises `TargetError` when that can't be."""
         if self._coming and self._written % _ASK == 0:
             self._welcome()
         self._written += 1
+        if piece.file in self._failed:
+            return
         if self._there:
             process = self._there[hash(piece.path[:-1]) % len(self._there)]
-            whole = piece.first and piece.last  # so that there is no order to be kept
-            if not (whole and process.is_busy()):
+            if not (self._may_overtake(piece) and process.is_busy()):
+                self._begin(piece)
                 if process.put(file, piece, data):
                     return
                 process.settle()  # it is too large for a batch
-        if piece.file not in self._failed:
-            self._write(file, piece, data)
+                self._end(piece)
+                if piece.file in self._failed:
+                    return
+        self._write(file, piece, data)
+
+    def _may_overtake(self, piece: Piece) -> bool:
+        """Whether a piece may be written before what a process has of its file."""
+        return piece.file not in (self._under_way if piece.last else self._unmade)
+
+    def _begin(self, piece: Piece) -> None:
+        """Take note of what a process has to do; a whole file has nothing that could be overtaken."""
+        if not (piece.first and piece.last):
+            self._under_way[piece.file] = self._under_way.get(piece.file, 0) + 1
+            if piece.first:
+                self._unmade.add(piece.file)
+
+    def _end(self, piece: Piece) -> None:
+        """Take note of what a process has done."""
+        if not (piece.first and piece.last):
+            self._unmade.discard(piece.file)
+            self._under_way[piece.file] -= 1
+            if not self._under_way[piece.file]:
+                del self._under_way[piece.file]
+
+    def _done(self, file: File, piece: Piece, losses: list[Loss], error: Exception | None) -> None:
+        """Tell what became of what a process had to do."""
+        self._end(piece)
+        self._tell(file, piece, losses, error)
 
     def _write(self, file: File, piece: Piece, data: bytes | memoryview) -> None:
         try:
