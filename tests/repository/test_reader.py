@@ -13,8 +13,10 @@ from stocked import KINDS, SECRETS, client, memory, names, packs, random_blobs, 
 
 from kdna.errors import ConnectionLost, Damaged, Denied, StorageError
 from kdna.repository import layout
+from kdna.repository.ahead import Ahead
 from kdna.repository.fetch import fetch
 from kdna.repository.index import open_segment, seal_segment
+from kdna.repository.opening import open_repository
 from kdna.repository.pack import FrameTable, PackTable
 from kdna.repository.padding import padded_length
 from kdna.storage.base import Storage
@@ -337,6 +339,27 @@ def test_frames_of_many_packs_come_in_order_and_a_fetch_may_be_given_up(medium, 
     while threading.active_count() > before and time.monotonic() < wait_until:
         time.sleep(0.01)
     assert threading.active_count() <= before
+
+
+def test_packs_and_index_are_asked_about_as_soon_as_the_backups_are_known(medium, tmp_path, secret):
+    stored = stock(client(medium, tmp_path / "a", secret), [b"data"])
+    storage = MemoryStorage(medium)
+    ahead = Ahead(storage, folders=[layout.SNAPSHOTS], after={layout.SNAPSHOTS: (layout.PACKS, layout.INDEX)})
+    repository = open_repository(storage, secret, tmp_path / "b", ahead=ahead)
+
+    def listed() -> list[str]:
+        return [name for verb, name in storage.operations if verb == "list"]
+
+    assert not {layout.PACKS, layout.INDEX} & set(listed())  # a backup may be made until its token is looked for
+    assert set(repository.backups()) == {stored.sid}
+    deadline = time.monotonic() + 10
+    while not {layout.PACKS, layout.INDEX} <= set(listed()) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert repository.looked().blob(stored.data[0], tree=False) == b"data"
+    assert listed().count(layout.PACKS) == listed().count(layout.INDEX) == 1
+    more = stock(client(medium, tmp_path / "a", secret), [b"more"])
+    assert repository.looked().blob(more.data[0], tree=False) == b"more"  # asked anew
+    assert listed().count(layout.PACKS) == listed().count(layout.INDEX) == 2
 
 
 def test_a_look_anew_sees_what_came_and_what_went(medium, tmp_path, secret):

@@ -30,7 +30,7 @@ from kdna.errors import (
     WrongKey,
 )
 from kdna.repository.ahead import begin
-from kdna.repository.layout import SNAPSHOTS, TAGS
+from kdna.repository.layout import INDEX, PACKS, SNAPSHOTS, TAGS
 from kdna.repository.opening import Repository
 from kdna.repository.tags import by_snapshot
 from kdna.seal.keys import AccessKey
@@ -121,28 +121,30 @@ def list_backups(caller: Caller, wanted: Wanted) -> Listing:
 
 
 @contextmanager
-def looked(caller: Caller, wanted: Wanted) -> Iterator[Listing]:
-    """The same, with their repositories open for the length of the block."""
+def looked(caller: Caller, wanted: Wanted, reads: bool = False) -> Iterator[Listing]:
+    """The same, with their repositories open for the length of the block; `reads` when one is going to be read."""
     with ExitStack() as stack:
-        listing = _look(caller, servers_to_search(caller, wanted.server), stack)
+        listing = _look(caller, servers_to_search(caller, wanted.server), stack, reads)
         listing.backups = [backup for backup in listing.backups if wanted.takes(backup)]
         yield listing
 
 
 @contextmanager
-def located(caller: Caller, reference: Reference, server: str | None) -> Iterator[Backup]:
-    """The backup that is meant, its repository open for the length of the block.
+def located(caller: Caller, reference: Reference, server: str | None, reads: bool = False) -> Iterator[Backup]:
+    """The backup that is meant, its repository open for the length of the block; `reads` when it is going to be read.
 
     Raises `NoSuchBackup`, `Ambiguous`; where it may lie on a server that could not be looked at, that server's error.
     """
-    with meant(caller, lambda backups: find(reference, backups), server) as backup:
+    with meant(caller, lambda backups: find(reference, backups), server, reads) as backup:
         yield backup
 
 
 @contextmanager
-def meant(caller: Caller, choose: Callable[[Sequence[Backup]], Backup], server: str | None) -> Iterator[Backup]:
+def meant(
+    caller: Caller, choose: Callable[[Sequence[Backup]], Backup], server: str | None, reads: bool = False
+) -> Iterator[Backup]:
     """The same for whatever way there is to choose one of all backups."""
-    with looked(caller, Wanted(server=server)) as listing:
+    with looked(caller, Wanted(server=server), reads) as listing:
         try:
             backup = choose(listing.backups)
         except NoSuchBackup:
@@ -177,7 +179,7 @@ def encrypts_by_default(document: Document) -> bool:
     return parse_boolean(document.defaults.settings.get(ENCRYPTED_KEY, "true"), f"{ENCRYPTED_KEY} of [defaults]")
 
 
-def _look(caller: Caller, servers: Sequence[Server], stack: ExitStack) -> Listing:
+def _look(caller: Caller, servers: Sequence[Server], stack: ExitStack, reads: bool) -> Listing:
     """What lies on these servers, looked at side by side; connections end with the stack."""
     key = access_key(caller)
     listing = Listing()
@@ -186,7 +188,7 @@ def _look(caller: Caller, servers: Sequence[Server], stack: ExitStack) -> Listin
     def visit(server: Server, ask: bool) -> Listing:
         place = connect(caller, server, caller.trust if ask else None)
         stack.callback(place.close)
-        return look_at(place, key)
+        return look_at(place, key, reads)
 
     with ThreadPoolExecutor(_AT_ONCE, "kdna-look") as pool:
         looks = [(server, pool.submit(visit, server, False)) for server in servers]
@@ -213,10 +215,15 @@ def _join(listing: Listing, found: Listing) -> None:
     listing.problems += found.problems
 
 
-def look_at(place: Place, key: AccessKey | None) -> Listing:
-    """Every backup at one place, as far as its repositories can be opened. Raises `StorageError`."""
+def look_at(place: Place, key: AccessKey | None, reads: bool = False) -> Listing:
+    """Every backup at one place, as far as its repositories can be opened. Raises `StorageError`.
+
+    When one is going to be read, packs and index are asked about beside the holds: after the tokens, so that what
+    belongs to these is seen.
+    """
     listing = Listing()
-    opened = [begin(partial(place.repository, encrypted, key, (SNAPSHOTS, TAGS))) for encrypted in (True, False)]
+    after = {SNAPSHOTS: (PACKS, INDEX)} if reads else None
+    opened = [begin(partial(place.repository, encrypted, key, (SNAPSHOTS, TAGS), after)) for encrypted in (True, False)]
     for opening in opened:
         try:
             repository = opening.result()

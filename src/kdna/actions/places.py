@@ -8,7 +8,7 @@ them.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 import msgspec
@@ -69,8 +69,15 @@ class Place:
         self.caller = caller
         self.recalled: dict[str, Known] = {}  # what was known of repositories before anything was asked, by id
 
-    def repository(self, encrypted: bool, key: AccessKey | None, soon: Iterable[str] = ()) -> Repository:
-        """One of the two. `soon` are folders in it whose lists are going to be needed first.
+    def repository(
+        self,
+        encrypted: bool,
+        key: AccessKey | None,
+        soon: Iterable[str] = (),
+        after: Mapping[str, Iterable[str]] | None = None,
+    ) -> Repository:
+        """One of the two. `soon` are folders in it whose lists are going to be needed first, and `after` those that
+        are then, by which of the first they have to wait for.
 
         Raises `NoRepository` and other `RepositoryError`s, `StorageError`.
         """
@@ -80,7 +87,7 @@ class Place:
         key = key if encrypted else None
         if known is not None:
             self.recalled[known] = recall(self.caller.home, known)
-        ahead = Ahead(storage, needed_to_open(key, known), soon if known is not None else ())
+        ahead = Ahead(storage, needed_to_open(key, known), soon if known is not None else (), after)
         try:
             repository = open_repository(storage, key, self.caller.home.cache, ahead=ahead)
         except NoRepository:

@@ -69,9 +69,8 @@ def restore_backup(
     )
     reference = parse_reference(request.reference)
     counts.phase = "connecting"
-    with located(caller, reference, request.server) as backup:
-        reader = backup.repository.reader()
-        reader.refresh()
+    with located(caller, reference, request.server, reads=True) as backup:
+        reader = backup.repository.looked()
         manifest = backup.manifest
         sub_path = _sub_path(request.sub_path, manifest.source)
         root = find_node(reader, manifest.root, sub_path) if sub_path else manifest.root

@@ -5,7 +5,7 @@ Only for what changes nothing, and only where it does not matter how long before
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
@@ -24,18 +24,28 @@ def begin(work: Callable[[], Answer]) -> Future[Answer]:
 
 
 class Ahead:
-    """What was asked of a storage ahead. Each answer is given once; whoever asks again asks the server."""
+    """What was asked of a storage ahead. Each answer is given once; whoever asks again asks the server.
 
-    def __init__(self, storage: Storage, objects: Iterable[str] = (), folders: Iterable[str] = ()) -> None:
+    `after` are folders that are asked about as soon as the list of the folder they are named for was given.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        objects: Iterable[str] = (),
+        folders: Iterable[str] = (),
+        after: Mapping[str, Iterable[str]] | None = None,
+    ) -> None:
         self._storage = storage
         self._read: dict[str, Future[bytes]] = {name: begin(partial(storage.read, name)) for name in objects}
         self._listed: dict[str, Future[list[Entry]]] = {
             folder: begin(partial(storage.list, folder)) for folder in folders
         }
+        self._after = dict(after or {})
 
     def forget(self) -> None:
         """Let all that was asked be asked again."""
-        self._read, self._listed = {}, {}
+        self._read, self._listed, self._after = {}, {}, {}
 
     def read(self, name: str) -> bytes:
         """As `Storage.read`."""
@@ -45,4 +55,7 @@ class Ahead:
     def list(self, folder: str) -> list[Entry]:
         """As `Storage.list`."""
         asked = self._listed.pop(folder, None)
-        return asked.result() if asked else self._storage.list(folder)
+        entries = asked.result() if asked else self._storage.list(folder)
+        for later in self._after.pop(folder, ()):
+            self._listed[later] = begin(partial(self._storage.list, later))
+        return entries

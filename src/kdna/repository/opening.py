@@ -63,7 +63,7 @@ class Repository:
     """An open repository. `close` lets go of the storage.
 
     `notices` are what the user should know of how it was opened. Of what was asked `ahead` the lists of tags and of
-    backups are used.
+    backups are used, and by `looked` those of packs and of the index.
     """
 
     def __init__(
@@ -105,6 +105,12 @@ class Repository:
         from kdna.repository.shelf import ShelfReader  # brings in SQLite, which only a put key needs
 
         return ShelfReader(self.storage, self.seal, self.cache)
+
+    def looked(self) -> Reader:
+        """A reader that has looked at the server after the backups were listed, maybe ahead."""
+        reader = self.reader()
+        reader.refresh(asked=self._ahead)
+        return reader
 
     def shelf(self, source: bytes) -> Shelf:
         """What a put key remembers of the last backup of a source; `source` is any name of it."""

@@ -17,7 +17,7 @@ from functools import partial
 
 from kdna.errors import Damaged, KdnaError, Missing, NewerFormat, WrongKey
 from kdna.repository import layout
-from kdna.repository.ahead import begin
+from kdna.repository.ahead import Ahead, begin
 from kdna.repository.cache import Cache
 from kdna.repository.compress import decompress
 from kdna.repository.index import Index, open_segment
@@ -64,11 +64,14 @@ class Reader:
 
     # the view
 
-    def refresh(self, condemned: Container[bytes] = frozenset()) -> None:
-        """Look at the server anew: which packs there are and what the index says of them."""
+    def refresh(self, condemned: Container[bytes] = frozenset(), asked: Ahead | None = None) -> None:
+        """Look at the server anew: which packs there are and what the index says of them; or use what was just asked.
+
+        What a backup stored is seen when this looks, or asked, after its token was seen.
+        """
         with ThreadPoolExecutor(1, "kdna-list") as pool:
-            listing = pool.submit(self.list_packs)
-            segments = [entry.name for entry in self.storage.list(layout.INDEX)]
+            listing = pool.submit(self.list_packs, asked)
+            segments = [entry.name for entry in (asked or self.storage).list(layout.INDEX)]
             self.index.load(segments, self._fetch_segments)
             self.packs = listing.result()
         self._adopted = False
@@ -91,9 +94,9 @@ class Reader:
         now = self.list_packs()
         return [name for name, size in self.packs.items() if now.get(name) != size and name not in self._condemned]
 
-    def list_packs(self) -> dict[bytes, int]:
-        """Name and size of every pack there is now."""
-        listed = self.storage.list(layout.PACKS)
+    def list_packs(self, asked: Ahead | None = None) -> dict[bytes, int]:
+        """Name and size of every pack there is now, or was when that was asked."""
+        listed = (asked or self.storage).list(layout.PACKS)
         packs: dict[bytes, int] = {}
         while listed:  # each goes when it was looked at: there may be millions
             entry = listed.pop()
