@@ -177,13 +177,13 @@ def _memory(stack: contextlib.ExitStack) -> int:
     return memory
 
 
-def _is_readable(fd: int, seconds: float) -> bool:
-    """Wait so long for something to be read, or its end."""
+def _waiting(fd: int) -> Callable[[float], bool]:
+    """What waits so many seconds for something to be read, or its end."""
     if sys.platform == "win32":
         raise NotImplementedError  # `_helpers` has none there
     poll = select.poll()  # `select` takes no descriptor above 1023
     poll.register(fd, select.POLLIN)
-    return bool(poll.poll(max(seconds, 0) * 1000))
+    return lambda seconds: bool(poll.poll(max(seconds, 0) * 1000))
 
 
 class _Process(Generic[File]):
@@ -214,6 +214,7 @@ class _Process(Generic[File]):
                 start_new_session=True,
             )
             self._ours = ours.pop_all()
+        self._is_readable = _waiting(self._answers)
         self.pid = self._process.pid
         self._free = list(range(SLOTS))
         self._sent: dict[int, list[tuple[File, Piece]]] = {}
@@ -223,7 +224,7 @@ class _Process(Generic[File]):
 
     def has_answered(self) -> bool:
         """Whether it has started, or ended."""
-        return _is_readable(self._answers, 0)
+        return self._is_readable(0)
 
     def is_ready(self) -> bool:
         """Whether it has started; asked once, after it has answered."""
@@ -234,7 +235,7 @@ class _Process(Generic[File]):
 
     def is_busy(self) -> bool:
         """Whether what is added now would have to wait for an answer. Raises `TargetError`."""
-        if self._slot < 0 and not self._free and _is_readable(self._answers, 0):
+        if self._slot < 0 and not self._free and self._is_readable(0):
             self._take()
         return self._slot < 0 and not self._free
 
@@ -259,7 +260,7 @@ class _Process(Generic[File]):
         self._batch.append((file, piece))
         if self._at >= _ENOUGH or len(self._batch) >= _BATCH:
             self.send()
-            while self._sent and _is_readable(self._answers, 0):
+            while self._sent and self._is_readable(0):
                 self._take()
         return True
 
@@ -284,7 +285,7 @@ class _Process(Generic[File]):
         """Have it write what it can until then, of which nothing is told."""
         with contextlib.suppress(TargetError):
             self.send()
-        while self._sent and _is_readable(self._answers, deadline - time.monotonic()):
+        while self._sent and self._is_readable(deadline - time.monotonic()):
             answer = self._read()
             if len(answer) < REQUEST.size:
                 break
