@@ -144,9 +144,12 @@ def spare_findings(repository: Repository, names: Iterable[str]) -> Iterable[Fin
 
     That the spare is not there is nothing to cry about: earlier KDNAs made none. Raises `StorageError`.
     """
-    for name in sorted(names):
+    pairs = [(name, layout.spare(name)) for name in sorted(names)]
+    with ThreadPoolExecutor(PARALLEL, "kdna-spares") as pool:
+        asked = [[pool.submit(_content, repository, name) for name in pair] for pair in pairs]
+    for (name, _), answers in zip(pairs, asked, strict=True):
         try:
-            first, second = _content(repository, name), _content(repository, layout.spare(name))
+            first, second = [answer.result() for answer in answers]
         except Damaged:  # said already
             continue
         if first is None and second is not None:
