@@ -77,6 +77,29 @@ def file(folder: disk.Folder) -> Iterator[int]:
     os.close(fd)
 
 
+@pytest.mark.parametrize(
+    "mode", [0o600, 0o400, 0o444, 0o640, 0o604, 0o644, 0o664, 0o666, 0o755, 0o711, 0o077, 0, 0o4755]
+)
+def test_a_new_file_never_lets_anybody_do_more_than_in_the_end(folder: disk.Folder, mode: int) -> None:
+    wanted = Attributes(mode, os.getuid(), os.getgid(), 1_600_000_000_123_456_789)
+    before = os.umask(0)
+    try:
+        for umask in (0, 0o022, 0o077):
+            os.umask(umask)
+            name = b"umask %d" % umask
+            fd = disk.create_file(folder, name, wanted.first_mode)
+            first = stat.S_IMODE(os.fstat(fd).st_mode)
+            assert first == 0o600 or not first & ~mode
+            assert (first >> 3 & 7) == (first & 7)  # so that it does not matter yet who is of its group
+            os.write(fd, b"content")
+            assert disk.apply_to_file(fd, wanted) == []
+            assert stat.S_IMODE(os.fstat(fd).st_mode) == mode
+            os.close(fd)
+    finally:
+        os.umask(before)
+    assert wanted._replace(xattrs=[(b"user.a", b"1")]).first_mode == 0o600  # a list may say more
+
+
 # a copy made with what we test: the least that saving and restoring have to do
 
 

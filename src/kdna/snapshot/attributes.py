@@ -15,6 +15,7 @@ PRIVILEGE = "setuid and setgid bits"
 ACL = "access control list"
 TIME = "time of the last change"
 
+NOBODY_ELSE = 0o600  # permissions of what is not complete
 MOST_XATTRS = 16 * 1024 * 1024  # bytes of the extended attributes of one entry: more is refused
 
 
@@ -26,6 +27,17 @@ class Attributes(NamedTuple):
     gid: int
     mtime: int  # nanoseconds since the epoch
     xattrs: Sequence[tuple[bytes, bytes]] | None = ()  # POSIX ACLs among them; None leaves what is there
+
+    @property
+    def first_mode(self) -> int:
+        """The permissions to make a file with that is going to have these attributes.
+
+        Those that it is to have, so that they need not be set, where its group may the same as everybody else, its
+        owner no less, and no list says otherwise: then it does not matter that owner and group are set later.
+        """
+        owner, group, others = (self.mode >> shift & 0o7 for shift in (6, 3, 0))
+        plain = group == others and not others & ~owner and not self.mode & ~0o777
+        return self.mode if plain and not self.xattrs else NOBODY_ELSE
 
 
 class Loss(NamedTuple):

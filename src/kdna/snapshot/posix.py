@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from kdna.snapshot import xattrs
-from kdna.snapshot.attributes import ACL, GROUP, MODE, OWNER, PRIVILEGE, TIME, Attributes, Loss, loss
+from kdna.snapshot.attributes import ACL, GROUP, MODE, NOBODY_ELSE, OWNER, PRIVILEGE, TIME, Attributes, Loss, loss
 
 assert sys.platform != "win32"  # noqa: S101 - tells the type checker, too, which system this is
 if sys.platform != "win32":
@@ -161,9 +161,9 @@ def blocks_read() -> int | None:
     return None
 
 
-def create_file(folder: Folder, name: bytes) -> int:
+def create_file(folder: Folder, name: bytes, mode: int = NOBODY_ELSE) -> int:
     """Make a file that is nobody else's yet, open for reading and writing. Raises `FileExistsError`."""
-    return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=folder)
+    return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode, dir_fd=folder)
 
 
 def open_again(folder: Folder, name: bytes) -> int:
@@ -364,7 +364,9 @@ def _apply(target: int | bytes, folder: Folder | None, wanted: Attributes) -> li
     place = target if folder is None or isinstance(target, int) else _place(folder, target)
     if wanted.xattrs is not None and place is not None:
         losses += xattrs.replace(place, wanted.xattrs)
-    if not stat.S_ISLNK(status.st_mode):
+    # A new file may have its permissions already, see `Attributes.first_mode`.
+    same = (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (wanted.uid, wanted.gid, wanted.mode)
+    if not stat.S_ISLNK(status.st_mode) and (not same or losses or wanted.xattrs):
         losses += _permit(target, folder, wanted, any(one.what == ACL for one in losses))
     try:
         os.utime(target, ns=(wanted.mtime, wanted.mtime), dir_fd=folder, follow_symlinks=not by_name)

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import msgspec
 
 from kdna.errors import Damaged, TargetError
-from kdna.snapshot.attributes import Attributes, Loss
+from kdna.snapshot.attributes import NOBODY_ELSE, Attributes, Loss
 from kdna.snapshot.folders import Folders, Path
 from kdna.snapshot.metadata import Owners, disk
 from kdna.snapshot.node import BLOCK, CHARACTER, FIFO, FILE, FOLDER, SYMLINK, Node
@@ -183,7 +183,7 @@ class Target:
             name = temporary_name(path[-1])
             if piece.first:
                 _check_name(path[-1])
-                fd = _create_over(folder, name)
+                fd = _create_over(folder, name, piece.wanted.first_mode if piece.wanted else NOBODY_ELSE)
             else:
                 fd = _continue(folder, name)
             try:
@@ -308,13 +308,13 @@ def temporary_name(name: bytes) -> bytes:
     return b".kdna-%b.part" % hashlib.sha256(name).hexdigest()[:24].encode()
 
 
-def _create_over(folder: disk.Folder, name: bytes) -> int:
+def _create_over(folder: disk.Folder, name: bytes, mode: int = NOBODY_ELSE) -> int:
     """Make a file, in place of what is there."""
     try:
-        return disk.create_file(folder, name)
+        return disk.create_file(folder, name, mode)
     except FileExistsError:
         _clear(folder, name)
-        return disk.create_file(folder, name)
+        return disk.create_file(folder, name, mode)
 
 
 def _is_ours(status: os.stat_result) -> bool:

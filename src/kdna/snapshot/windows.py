@@ -22,7 +22,7 @@ import sys
 from collections.abc import Callable
 from typing import TypeAlias
 
-from kdna.snapshot.attributes import TIME, Attributes, Loss, loss
+from kdna.snapshot.attributes import NOBODY_ELSE, TIME, Attributes, Loss, loss
 from kdna.snapshot.windows_names import name_problem as name_problem
 
 assert sys.platform == "win32"  # noqa: S101 - tells the type checker, too, which system this is
@@ -155,10 +155,10 @@ def blocks_read() -> int | None:
     return None
 
 
-def create_file(folder: Folder, name: bytes) -> int:
+def create_file(folder: Folder, name: bytes, mode: int = NOBODY_ELSE) -> int:
     """Make a file, open for reading and writing. Raises `FileExistsError`."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_BINARY | os.O_NOINHERIT
-    return os.open(_at(folder, name), flags, 0o600)
+    return os.open(_at(folder, name), flags, mode | 0o200)  # a file that nobody may write to can't be renamed either
 
 
 def open_again(folder: Folder, name: bytes) -> int:
