@@ -8,11 +8,11 @@ snapshot knows neither, since most of their files will not be read.
 from __future__ import annotations
 
 import contextlib
-import os
 import stat
 from collections.abc import Callable, Sequence
 
 from kdna.snapshot.metadata import disk
+from kdna.snapshot.status import Status
 
 _SLOW = 0.000_15  # seconds that reading a small file takes only when it has to come from the disk
 _FIRST, _LONGEST = 64, 512  # files to read ahead for after a slow one: more each time the next is slow again
@@ -48,11 +48,11 @@ class ReadAhead:
         before, self._blocks = self._blocks, disk.blocks_read()
         return before is None or before != self._blocks
 
-    def looker(self, folder: disk.Folder, names: Sequence[bytes]) -> Callable[[bytes], os.stat_result]:
+    def looker(self, folder: disk.Folder, names: Sequence[bytes]) -> Callable[[bytes], Status]:
         """`disk.look` for a folder whose names will be asked for from the last of `names` backwards."""
-        known: dict[bytes, os.stat_result] = {}
+        known: dict[bytes, Status] = {}
 
-        def look(name: bytes) -> os.stat_result:
+        def look(name: bytes) -> Status:
             found = known.pop(name, None)
             if found is not None:
                 return found

@@ -14,11 +14,11 @@ from kdna.snapshot.cut import WHOLE_BELOW, Cutter
 from kdna.snapshot.holes import data_extents
 from kdna.snapshot.metadata import disk
 from kdna.snapshot.node import IDS_IN_NODE, Extra, cut_list
+from kdna.snapshot.status import MOST_ODD, Seen, Status, same
 from kdna.snapshot.store import Store
 
 _TRIES = 3
 _ENDLESS = 1 << 62
-_MOST_ODD = 16  # files that seem to change when they are opened; more, and it is rather that file system's habit
 _WORTH_READING_AGAIN = 64 * 1024 * 1024  # bytes; a larger file that keeps changing is stored as it was read
 
 
@@ -27,7 +27,7 @@ class Content(NamedTuple):
 
     ids: bytes  # 32 bytes each
     size: int  # bytes, holes included
-    status: os.stat_result  # after the last read
+    status: Status  # after the last read
     steady: bool  # whether it stayed the same while it was read
     extra: Extra | None
     without_xattrs: OSError | None  # why it has to do without its extended attributes
@@ -35,7 +35,7 @@ class Content(NamedTuple):
 
 # The ids of a file's blobs, its size, its extents if it has holes, whether the ids are in a list; and as in `Content`
 # what it was after the last read, and whether that was what it was before.
-_Stored: TypeAlias = "tuple[bytes, int, list[tuple[int, int]] | None, bool, os.stat_result, bool]"
+_Stored: TypeAlias = "tuple[bytes, int, list[tuple[int, int]] | None, bool, Status, bool]"
 
 
 class NotRegular(OSError):
@@ -53,11 +53,15 @@ class FileSaver:
         self._monotonic = SYSTEM.monotonic
         self._odd = 0  # files of which what was said of their name is not what was said of their descriptor
 
-    def save(self, folder: disk.Folder, name: bytes, looked: os.stat_result) -> Content:
-        """Store the file `name` of an open folder; `looked` is what a look at that name just said.
+    def save(self, folder: disk.Folder, name: bytes, looked: Status) -> Content:
+        """Store the file `name` of an open folder; `looked` is what a look at that name said.
 
         Raises OSError for what is wrong with the file, `StorageError` for what is wrong with the storage.
         """
+        if isinstance(looked, Seen) and looked.data is not None and len(looked.data) == looked.st_size:
+            ids = self._put(looked.data) if looked.data else b""
+            extra = Extra(xattrs=looked.xattrs) if looked.xattrs else None
+            return Content(ids, looked.st_size, looked, True, extra, None)
         fd = disk.open_file(folder, name)
         problem = None
         try:
@@ -72,13 +76,13 @@ class FileSaver:
         extra = None if plain else Extra(xattrs=xattrs, extents=extents, listed=listed)
         return Content(ids, size, after, steady, extra, problem)
 
-    def _at_once(self, fd: int, looked: os.stat_result) -> _Stored | None:
+    def _at_once(self, fd: int, looked: Status) -> _Stored | None:
         """Store a small file that is what was seen under its name; None for any other, and for one that changes.
 
         Nearly every file comes this way: it is looked at by name before and by descriptor afterwards, and not twice.
         """
         size = looked.st_size
-        if size >= WHOLE_BELOW or self._odd > _MOST_ODD or disk.may_have_holes(looked):
+        if size >= WHOLE_BELOW or self._odd > MOST_ODD or disk.may_have_holes(looked):
             return None
         began = self._monotonic()
         data = os.read(fd, size + 1)
@@ -87,7 +91,7 @@ class FileSaver:
             return None
         ids = self._put(data) if data else b""
         after = os.fstat(fd)
-        if not _same(looked, after):
+        if not same(looked, after):
             self._odd += 1
             return None
         return ids, size, None, False, after, True
@@ -101,13 +105,13 @@ class FileSaver:
             os.lseek(fd, 0, os.SEEK_SET)
             ids, size, extents, listed = self._read(fd, before)
             after = os.fstat(fd)
-            steady = _same(before, after)
+            steady = same(before, after)
             if steady or tries == _TRIES or after.st_size > _WORTH_READING_AGAIN:
                 break
             before = after
         return ids, size, extents, listed, after, steady
 
-    def _read(self, fd: int, status: os.stat_result) -> tuple[bytes, int, list[tuple[int, int]] | None, bool]:
+    def _read(self, fd: int, status: Status) -> tuple[bytes, int, list[tuple[int, int]] | None, bool]:
         """The ids of a file's blobs, its size, its extents if it has holes, and whether the ids are in a list."""
         size = status.st_size
         holes = disk.may_have_holes(status)
@@ -153,13 +157,3 @@ def _read_small(fd: int, size: int) -> bytes | None:
             return data
         data += more
     return None
-
-
-def _same(before: os.stat_result, after: os.stat_result) -> bool:
-    """Whether a file is the one that was looked at, with the content it had then."""
-    return (
-        before.st_size == after.st_size
-        and before.st_mtime_ns == after.st_mtime_ns
-        and before.st_ino == after.st_ino
-        and before.st_ctime_ns == after.st_ctime_ns
-    )

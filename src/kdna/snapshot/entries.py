@@ -13,6 +13,7 @@ from kdna.snapshot.content import FileSaver
 from kdna.snapshot.metadata import disk
 from kdna.snapshot.node import BLOCK, CHARACTER, FIFO, FILE, FOLDER, SYMLINK, Extra, Node
 from kdna.snapshot.parent import U64, Parent
+from kdna.snapshot.status import Status
 from kdna.snapshot.store import Store
 
 _SHOWN = 8 * 1024 * 1024  # bytes: a file that takes long enough to be named while it is read
@@ -39,9 +40,7 @@ class EntrySaver:
         # A node and how many more names it has, for files of which not all names were met yet.
         self._linked: dict[tuple[int, int], tuple[Node, int]] = {}
 
-    def save(
-        self, folder: disk.Folder, where: bytes, name: bytes, status: os.stat_result, match: Node | None
-    ) -> Node | None:
+    def save(self, folder: disk.Folder, where: bytes, name: bytes, status: Status, match: Node | None) -> Node | None:
         """The node of the entry `name` of the folder at `where`; None for a socket, in which there is nothing to save.
 
         `status` is what a look at it just said, `match` what the parent snapshot has under its name.
@@ -64,7 +63,7 @@ class EntrySaver:
         node = node_of(name, kind, status, extra=extra)
         return _to_be_read_again(node) if xattrs is None else node
 
-    def _file(self, folder: disk.Folder, where: bytes, name: bytes, status: os.stat_result, match: Node | None) -> Node:
+    def _file(self, folder: disk.Folder, where: bytes, name: bytes, status: Status, match: Node | None) -> Node:
         """A file that is new, changed or has several names. Raises OSError."""
         link = self._link(status) if status.st_nlink > 1 else None
         if match is not None and self._parent.unchanged(match, status) and _link_of(match) == link:
@@ -86,7 +85,7 @@ class EntrySaver:
         return node if node.name == name else msgspec.structs.replace(node, name=name)
 
     def _read(
-        self, folder: disk.Folder, where: bytes, name: bytes, status: os.stat_result, link: tuple[int, int] | None
+        self, folder: disk.Folder, where: bytes, name: bytes, status: Status, link: tuple[int, int] | None
     ) -> Node:
         """A file whose content has to be read. Raises OSError."""
         content = self._files.save(folder, name, status)
@@ -110,7 +109,7 @@ class EntrySaver:
             self._warn_of_xattrs(path, error)
             return None
 
-    def _link(self, status: os.stat_result) -> tuple[int, int]:
+    def _link(self, status: Status) -> tuple[int, int]:
         """What all names of one file share: its file system, counted as they are met, and inode."""
         return self._devices.setdefault(status.st_dev, len(self._devices)), status.st_ino & U64
 
@@ -132,7 +131,7 @@ class EntrySaver:
 
 
 def node_of(
-    name: bytes, kind: int, status: os.stat_result, size: int = 0, content: bytes = b"", extra: Extra | None = None
+    name: bytes, kind: int, status: Status, size: int = 0, content: bytes = b"", extra: Extra | None = None
 ) -> Node:
     """A node for what a look at an entry said."""
     return Node(

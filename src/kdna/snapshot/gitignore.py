@@ -17,11 +17,13 @@ expressions take 0.3 µs.
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import string
 from collections.abc import Iterator
 
-_NUMBERS = itertools.count()  # names of groups must differ when many patterns are joined into one expression
+# Names of groups must differ when many patterns are joined into one expression, of another process too.
+_NAMES = (f"s{os.getpid()}_{number}".encode() for number in itertools.count())
 _SPECIAL = b"*?[\\"
 _CLASSES = {
     b"alnum": string.ascii_letters + string.digits,
@@ -150,7 +152,7 @@ def _joined(pieces: list[bytes]) -> bytes | None:
     first, *between, last = pieces if len(pieces) > 1 else [*pieces, b""]
     # The leftmost place for a piece between two stars is as good as any later one, so it is taken for good (a
     # lookahead is never entered again). Otherwise "*a*a*a*a*b" would try every way of dividing a name.
-    names = [f"s{next(_NUMBERS)}".encode() for piece in between]
+    names = [next(_NAMES) for piece in between]
     stars = b"".join(
         b"(?=(?P<%b>.*?%b))(?P=%b)" % (n, piece, n) for n, piece in zip(names, between, strict=True) if piece
     )

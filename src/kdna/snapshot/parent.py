@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 
@@ -13,12 +12,13 @@ from kdna.repository.reader import Reader
 from kdna.snapshot.manifest import Manifest
 from kdna.snapshot.node import FILE, ID, Node, decode_part
 from kdna.snapshot.select import Rules
+from kdna.snapshot.status import Status
 from kdna.snapshot.store import Store
 
 _TICK = 2_000_000_000  # ns: the coarsest file times in use (FAT), and room for a clock that lags the kernel's
 U64 = (1 << 64) - 1  # Windows has inodes of 128 bits
 
-Look = Callable[[bytes], os.stat_result]
+Look = Callable[[bytes], Status]
 
 
 class Parent:
@@ -55,7 +55,7 @@ class Parent:
 
     def run(
         self, names: Sequence[bytes], olds: Sequence[Node], look: Look, rules: Rules
-    ) -> tuple[list[Node], os.stat_result | None]:
+    ) -> tuple[list[Node], Status | None]:
         """The plainly unchanged files that come next, and what the entry behind them is if it was looked at.
 
         Of both lists the last is the next. This is the loop that every file passes through, so it allocates little and
@@ -107,7 +107,7 @@ class Parent:
                 return False
         return self._store.has_all(blobs)
 
-    def unchanged(self, node: Node, status: os.stat_result) -> bool:
+    def unchanged(self, node: Node, status: Status) -> bool:
         """Whether an entry of the same name and kind is as it was, and its content is stored."""
         return (
             node.ctime < self.racy

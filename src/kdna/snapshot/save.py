@@ -12,6 +12,7 @@ What is wrong with a source file is reported and the backup goes on; an error of
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
@@ -24,16 +25,19 @@ import msgspec
 from kdna.errors import SourceError
 from kdna.progress import Counts, Sink
 from kdna.repository.reader import Reader
+from kdna.snapshot.choose import choose
 from kdna.snapshot.entries import EntrySaver, node_of
 from kdna.snapshot.manifest import Manifest
 from kdna.snapshot.metadata import disk
 from kdna.snapshot.node import FILE, FOLDER, PART_LEAST, Extra, Node, encode_parts, ends_part
 from kdna.snapshot.parent import Look, Parent
-from kdna.snapshot.select import CACHE_TAG, IGNORE_FILE, NO_RULES, Rules, is_cache_tag
+from kdna.snapshot.scout import Task
+from kdna.snapshot.scouted import Scouted
+from kdna.snapshot.select import IGNORE_FILE, NO_RULES, Rules
+from kdna.snapshot.status import Status
 from kdna.snapshot.store import Store
 
 _OPEN_FOLDERS = 100  # ancestors deeper than this are closed while folders below them are saved
-_IGNORE_MOST = 1 << 20  # bytes read of an ignore file
 # What opening something says that has become a symlink, a file, a folder, a socket since it was looked at, or nothing.
 _NOT_IT = {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.ENOENT}
 
@@ -60,9 +64,10 @@ class _Open(msgspec.Struct):
 
     path: bytes
     name: bytes
-    status: os.stat_result
+    status: Status
     before: Node | None  # what the parent snapshot has here
     rules: Rules
+    key: bytes = b""  # see `scout.Stretch`
     names: list[bytes] = []  # those still to come, the next one last
     olds: list[Node] = []  # the parent's not passed yet, the next one last; empty at the end
     more: Iterator[list[Node]] = msgspec.field(default_factory=lambda: iter(()))  # of them
@@ -110,14 +115,23 @@ def save(
 
     Raises `SourceError` when the source itself can't be read, `StorageError` when the storage fails.
     """
-    return _Saver(store, reader, parent, options, counts, sink).run(source)
+    task = Task(source, b"", parent is None, options.rules, options.caches, options.one_file_system, options.skip)
+    with contextlib.closing(Scouted(task, parent.stats.files if parent else None)) as scouted:
+        return _Saver(store, reader, parent, options, counts, sink, scouted).run(source)
 
 
 class _Saver:
     """One run of `save`."""
 
     def __init__(
-        self, store: Store, reader: Reader, parent: Manifest | None, options: SaveOptions, counts: Counts, sink: Sink
+        self,
+        store: Store,
+        reader: Reader,
+        parent: Manifest | None,
+        options: SaveOptions,
+        counts: Counts,
+        sink: Sink,
+        scouted: Scouted,
     ) -> None:
         self._store = store
         self._parent = Parent(parent, store, reader, sink)
@@ -126,6 +140,7 @@ class _Saver:
         self._sink = sink
         self._entry_saver = EntrySaver(store, self._parent, reader.seal.cut_seed, counts, sink)
         self._owners: set[tuple[int, int]] = set()
+        self._scouted = scouted
 
     def run(self, source: bytes) -> Saved:
         """Save everything."""
@@ -146,7 +161,7 @@ class _Saver:
         groups = {gid: known for _, gid in self._owners if (known := disk.group_name(gid)) is not None}
         return Saved(msgspec.structs.replace(root, name=name), users, groups)
 
-    def _single(self, path: bytes, status: os.stat_result) -> Node:
+    def _single(self, path: bytes, status: Status) -> Node:
         """A source that is one file."""
         here = _Open(os.path.dirname(path), b"", status, None, NO_RULES)
         root = self._parent.root
@@ -242,17 +257,12 @@ class _Saver:
 
     def _select(self, here: _Open, folder: disk.Folder, names: list[bytes]) -> list[bytes]:
         """Obey what the folder itself says of what to leave out."""
-        if IGNORE_FILE in names:
-            content = _start_of(folder, IGNORE_FILE, _IGNORE_MOST)
-            complaints = ["can't be read as a file; nothing is left out because of it"]
-            if content is not None:
-                here.rules, complaints = here.rules.with_file(content)
-            for complaint in complaints:
-                self._sink.warning(os.fsdecode(os.path.join(here.path, IGNORE_FILE)), complaint)
-        if self._options.caches and CACHE_TAG in names and is_cache_tag(_start_of(folder, CACHE_TAG, 64) or b""):
-            self._counts.excluded += len(names) - 1
-            return [CACHE_TAG]
-        return names
+        chosen = choose(folder, names, here.rules, self._options.caches)
+        here.rules = chosen.rules
+        for complaint in chosen.complaints:
+            self._sink.warning(os.fsdecode(os.path.join(here.path, IGNORE_FILE)), complaint)
+        self._counts.excluded += len(names) - len(chosen.names)
+        return chosen.names
 
     def _leave(self, here: _Open) -> Node:
         """Close a folder and make its node."""
@@ -288,7 +298,8 @@ class _Saver:
         """What tells what an entry of a folder is; None when the folder is not open."""
         if here.look is None and here.folder is not None:
             new = here.before is None
-            here.look = self._entry_saver.ahead.looker(here.folder, here.names) if new else disk.looker(here.folder)
+            look = self._entry_saver.ahead.looker(here.folder, here.names) if new else disk.looker(here.folder)
+            here.look = self._scouted.looker(here.key, here.status, look)
         return here.look
 
     def _entries(self, here: _Open) -> _Open | None:
@@ -320,7 +331,7 @@ class _Saver:
             self._end_part_if_due(here, name)
         return None
 
-    def _take_over(self, here: _Open, look: Look) -> os.stat_result | None:
+    def _take_over(self, here: _Open, look: Look) -> Status | None:
         """Take over the plainly unchanged files that come next; what the entry behind them is, if that is known."""
         run, status = self._parent.run(here.names, here.olds, look, here.rules)
         if not run:
@@ -338,7 +349,7 @@ class _Saver:
             self._end_part_if_due(here, node.name)
         return status
 
-    def _subfolder(self, here: _Open, name: bytes, status: os.stat_result, match: Node | None) -> _Open | None:
+    def _subfolder(self, here: _Open, name: bytes, status: Status, match: Node | None) -> _Open | None:
         """A folder to be saved next; None when it is left out, or kept empty because it is a mount point."""
         if (status.st_dev, status.st_ino) in self._options.skip:
             self._counts.excluded += 1
@@ -348,9 +359,10 @@ class _Saver:
             here.add(node_of(name, FOLDER, status), match)
             return None
         before = match if match is not None and match.kind == FOLDER else None
-        return _Open(os.path.join(here.path, name), name, status, before, here.rules.enter(name))
+        path, key = os.path.join(here.path, name), here.key + name + b"\0"
+        return _Open(path, name, status, before, here.rules.enter(name), key)
 
-    def _entry(self, here: _Open, name: bytes, status: os.stat_result, match: Node | None) -> None:
+    def _entry(self, here: _Open, name: bytes, status: Status, match: Node | None) -> None:
         """Anything but a folder or a plainly unchanged file; what could not be read is reported."""
         try:
             node = self._entry_saver.save(_folder_of(here), here.path, name, status, match)
@@ -384,17 +396,3 @@ def _close(here: _Open) -> None:
     if here.folder is not None:
         disk.close_folder(here.folder)
         here.folder = None
-
-
-def _start_of(folder: disk.Folder, name: bytes, most: int) -> bytes | None:
-    """The first bytes of a file; None for what is none, or can't be read."""
-    try:
-        fd = disk.open_file(folder, name)
-    except OSError:
-        return None
-    try:
-        return os.read(fd, most) if stat.S_ISREG(os.fstat(fd).st_mode) else None
-    except OSError:
-        return None
-    finally:
-        os.close(fd)

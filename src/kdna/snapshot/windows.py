@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from kdna.snapshot.attributes import NOBODY_ELSE, TIME, Attributes, Loss, loss
+from kdna.snapshot.status import Status
 from kdna.snapshot.windows_names import name_problem as name_problem
 
 assert sys.platform == "win32"  # noqa: S101 - tells the type checker, too, which system this is
@@ -131,12 +132,12 @@ def look_at_folder(folder: Folder) -> os.stat_result:
     return os.stat(folder + "\\")
 
 
-def may_have_holes(status: os.stat_result) -> bool:
+def may_have_holes(status: Status) -> bool:
     """Whether a file takes less room than it has bytes: not asked here."""
     return False
 
 
-def device_number(status: os.stat_result) -> int:
+def device_number(status: Status) -> int:
     """The number of the device that an entry stands for: there are none."""
     return 0
 
