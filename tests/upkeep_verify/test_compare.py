@@ -15,7 +15,8 @@ from kdna.snapshot.save import SaveOptions
 from kdna.snapshot.select import rules_of
 from kdna.snapshot.walk import find_node
 from kdna.storage.memory import Medium, MemoryStorage
-from kdna.upkeep.compare import Way, compare
+from kdna.upkeep.compare import compare
+from kdna.upkeep.difference import Way
 
 
 @pytest.fixture

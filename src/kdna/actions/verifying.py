@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -22,13 +21,11 @@ from kdna.config.records import Server
 from kdna.errors import Damaged, KdnaError, NoRepository, RepositoryError, StorageError, UsageError
 from kdna.progress import Counts
 from kdna.repository.opening import Repository
+from kdna.upkeep.difference import Difference
 from kdna.upkeep.findings import Report
 from kdna.upkeep.memory import Memory
 from kdna.upkeep.portion import parse_portion
 from kdna.upkeep.verify import Depth, verify
-
-if TYPE_CHECKING:
-    from kdna.upkeep.compare import Difference
 
 
 class VerifyRequest(msgspec.Struct, frozen=True):

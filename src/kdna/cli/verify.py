@@ -20,7 +20,7 @@ from kdna.progress import Counts
 if TYPE_CHECKING:
     from kdna.actions.verifying import Comparison, Verified, VerifyResult
     from kdna.snapshot.manifest import Manifest
-    from kdna.upkeep.compare import Difference
+    from kdna.upkeep.difference import Difference
     from kdna.upkeep.findings import Finding, Harm, Report
 
 DAMAGED = 4

@@ -10,8 +10,6 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from enum import Enum
-from typing import NamedTuple
 
 import msgspec
 
@@ -25,6 +23,7 @@ from kdna.snapshot.node import BLOCK, CHARACTER, FIFO, FILE, FOLDER, SYMLINK, No
 from kdna.snapshot.select import IGNORE_FILE, NO_RULES, Rules, rules_of
 from kdna.snapshot.target import Target
 from kdna.snapshot.walk import Path, Walk
+from kdna.upkeep.difference import Difference, Way
 
 _IGNORE_MOST = 1 << 20  # bytes read of an ignore file
 _TYPES = {
@@ -35,29 +34,6 @@ _TYPES = {
     CHARACTER: stat.S_IFCHR,
     BLOCK: stat.S_IFBLK,
 }
-
-
-class Way(str, Enum):
-    """How an entry of the disk differs from the backup's."""
-
-    MISSING = "missing"  # on the disk
-    EXTRA = "extra"  # not in the backup
-    KIND = "kind"
-    CONTENT = "content"
-    TARGET = "target"  # of a symlink, or the number of a device
-    MODE = "permissions"
-    OWNER = "owner"
-    TIME = "time"
-    XATTRS = "attributes"
-    UNREADABLE = "unreadable"  # on the disk, or in the backup
-
-
-class Difference(NamedTuple):
-    """One entry that differs, and in which ways."""
-
-    path: Path
-    ways: tuple[Way, ...]
-    why: str = ""
 
 
 def compare(reader: Reader, manifest: Manifest, root: Node, where: bytes, counts: Counts) -> Iterator[Difference]:
