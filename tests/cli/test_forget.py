@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,11 @@ def test_it_is_done_with_yes_and_without_a_terminal_not_otherwise(three: list[st
     assert done("backup", "forget", "--keep-last", "1", "--yes").out == "2 backups were deleted: 1 kept\n"
     assert tags() == ["three"]
     assert done("backup", "forget", "--keep-last", "1").out == "nothing to delete: 1 kept\n"
+
+
+def test_a_prune_of_alike_backups_says_that_no_pack_went(three: list[str]) -> None:
+    outcome = done("backup", "forget", "--keep-last", "1", "--prune", "--yes")
+    assert re.search(r"^Deleted \d+ small objects and no pack: in ", outcome.out, re.MULTILINE)
 
 
 def test_with_prune_the_space_is_freed_at_once(nas: Path, docs: Path) -> None:

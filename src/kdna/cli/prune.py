@@ -121,11 +121,18 @@ def _say(result: PruneResult, detailed: bool) -> None:
     for part in done:
         outcome = part.outcome
         assert outcome is not None  # noqa: S101 - for the type checker: the others were sorted out above
-        details = [f"{plural(outcome.leftovers, 'small object')} too"] if outcome.leftovers else []
+        deleted, details = _deleted(outcome)
         if outcome.copied:
             details.append(f"{size(outcome.copied)} were copied before")
-        deleted = f"Deleted {_packs(outcome.packs, outcome.bytes)}" if outcome.packs else "No pack was deleted"
         say_summary(deleted, *details, f"in {duration(result.seconds)}")
+
+
+def _deleted(outcome: Outcome) -> tuple[str, list[str]]:
+    """What was deleted, and what else."""
+    small = plural(outcome.leftovers, "small object")
+    if outcome.packs:
+        return f"Deleted {_packs(outcome.packs, outcome.bytes)}", [f"{small} too"] if outcome.leftovers else []
+    return f"Deleted {small} and no pack" if outcome.leftovers else "No pack was deleted", []
 
 
 def _tell_what_stays(result: PruneResult) -> None:
