@@ -52,6 +52,16 @@ def test_a_prune_of_alike_backups_says_that_no_pack_went(three: list[str]) -> No
     assert re.search(r"^Deleted \d+ small objects and no pack: in ", outcome.out, re.MULTILINE)
 
 
+def test_an_upload_that_never_ended_goes_though_a_prune_finds_nothing_else(nas: Path, first: str) -> None:
+    folder = next(nas.rglob("packs")).parent / "tmp"
+    folder.mkdir(exist_ok=True)
+    (folder / ("0" * 32)).write_bytes(b"half an upload")
+    assert done("backup", "prune", "--dry-run").out.endswith("Nothing was deleted.\n")
+    for _ in range(2):
+        done("backup", "prune", "--yes")
+    assert list(folder.iterdir()) == []
+
+
 def test_with_prune_the_space_is_freed_at_once(nas: Path, docs: Path) -> None:
     for tag, content in (("one", os.urandom(300_000)), ("two", os.urandom(1000))):
         (docs / "changing").write_bytes(content)

@@ -83,12 +83,20 @@ def prune_server(
             refuse_if_hidden(caller, server, repository)
         runs = [(repository, _run(caller, repository, limits, counts, options)) for repository in opened]
         plans = [(run, Part(repository.encrypted, run.plan())) for repository, run in runs]
-        parts = [part for _, part in plans]
-        if not options.dry_run and not all(part.plan.empty for part in parts):
-            if not confirm(parts):
-                raise Declined("not confirmed: nothing was deleted", "")
-            parts = [Part(part.encrypted, part.plan, run.run(part.plan)) for run, part in plans]
+        parts = [part for _, part in plans] if options.dry_run else _carry_out(plans, confirm)
     return PruneResult(server, parts, options.dry_run, SYSTEM.monotonic() - began)
+
+
+def _carry_out(plans: list[tuple[Prune, Part]], confirm: Callable[[list[Part]], bool]) -> list[Part]:
+    """Do what was planned, if there is anything. Raises `Declined`."""
+    parts = [part for _, part in plans]
+    if all(part.plan.empty for part in parts):
+        for run, _ in plans:
+            run.rest()
+        return parts
+    if not confirm(parts):
+        raise Declined("not confirmed: nothing was deleted", "")
+    return [Part(part.encrypted, part.plan, run.run(part.plan)) for run, part in plans]
 
 
 def _run(caller: Caller, repository: Repository, limits: Limits, counts: Counts, options: PruneOptions) -> Prune:
@@ -133,7 +141,10 @@ def _quietly(caller: Caller, repository: Repository, counts: Counts) -> Outcome:
     fence_own_dead(repository, installation(caller.home))
     run = Prune(repository, session_description(caller.home, "prune"), _GENTLE, counts)
     plan = run.plan()
-    return Outcome() if plan.empty else run.run(plan)
+    if not plan.empty:
+        return run.run(plan)
+    run.rest()
+    return Outcome()
 
 
 class _Due:

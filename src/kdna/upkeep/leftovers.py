@@ -93,6 +93,11 @@ def remove_leftovers(repository: Repository, waits: Waits, found: Leftovers) -> 
         manifests = again.manifests & wanted
         removed = eraser.remove(sorted(manifests))
         removed += eraser.remove(name for name in again.ordered() if name in wanted - manifests)
+    remember_uploads(repository, waits)
+    return removed
+
+
+def remember_uploads(repository: Repository, waits: Waits) -> None:
+    """Note what is being uploaded as a prune ends, and whose it may be, for the next one to see what never ended."""
     waits.put(_UPLOADS, (layout.last(entry.name) for entry in repository.storage.list(TEMPORARY)))
     waits.put(_SENDERS, running(repository.storage))
-    return removed

@@ -36,7 +36,7 @@ from kdna.repository.pack import PackTable
 from kdna.repository.reader import PARALLEL
 from kdna.repository.segments import rewrite_index, to_rewrite
 from kdna.repository.tokens import Token, describe, end_settled, running, unsettled
-from kdna.upkeep.leftovers import KEPT, LISTED, Leftovers, find_leftovers, remove_leftovers
+from kdna.upkeep.leftovers import KEPT, LISTED, Leftovers, find_leftovers, remember_uploads, remove_leftovers
 from kdna.upkeep.losses import read_lost
 from kdna.upkeep.plan import Choice, Limits, choose
 from kdna.upkeep.reachability import Reachability, Trouble, mirror_trees, refuse
@@ -214,6 +214,10 @@ class Prune:
         except (Damaged, Missing):
             return ""
         return "it does not say what it holds: perhaps a later KDNA wrote it, or another key" if whole else ""
+
+    def rest(self) -> None:
+        """All there is to do where the plan is empty: remember, on this machine, what may be an unfinished upload."""
+        remember_uploads(self._repository, self._waits)
 
     # P3 to P10
 
