@@ -26,6 +26,7 @@ from moments import once_before
 from kdna.clock import SYSTEM
 from kdna.progress import Counts, Silent
 from kdna.snapshot import scouted
+from kdna.snapshot.companion import Companion
 from kdna.snapshot.manifest import Manifest
 from kdna.snapshot.node import Node
 from kdna.snapshot.save import SaveOptions, save
@@ -98,7 +99,7 @@ class Met:
 def met(monkeypatch: pytest.MonkeyPatch) -> Iterator[Met]:
     """A scout for however little, for whose start is waited; nothing of it may be left."""
     noted = Met()
-    told, has_told = Scouted.told, scouted._Process.has_told
+    told, has_told = Scouted.told, Companion.has_told
 
     def asked(self: Scouted, folder: bytes, identity: tuple[int, int], name: bytes) -> Any:
         noted.at(noted.asked)
@@ -108,7 +109,7 @@ def met(monkeypatch: pytest.MonkeyPatch) -> Iterator[Met]:
         return seen
 
     monkeypatch.setattr(Scouted, "told", asked)
-    monkeypatch.setattr(scouted._Process, "has_told", lambda self, seconds: has_told(self, seconds or 20))
+    monkeypatch.setattr(Companion, "has_told", lambda self, seconds: has_told(self, seconds or 20))
     monkeypatch.setattr(scouted, "_KNOWN", 0)
     monkeypatch.setattr(scouted, "_MET", 1)
     monkeypatch.setattr(scouted, "_ASK", 1)

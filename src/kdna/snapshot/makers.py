@@ -9,17 +9,14 @@ latest by `settle`. Of a file of which one piece could not be written nothing mo
 from __future__ import annotations
 
 import contextlib
-import errno
-import mmap
 import os
-import select
-import sys
 import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from kdna.errors import Damaged, TargetError
 from kdna.snapshot.attributes import Loss
+from kdna.snapshot.companion import Companion, processors
 from kdna.snapshot.maker import LENGTH, READY, REQUEST, SLOT, SLOTS, Outcome, encode, outcomes
 from kdna.snapshot.target import NoRoom, Piece, Target
 
@@ -71,7 +68,7 @@ class Makers(Generic[File]):
 
     def _start(self, root: int) -> None:
         with contextlib.suppress(OSError):  # no more processes, or none at all: it takes longer without
-            for _ in range(_helpers()):
+            for _ in range(min(_MOST, processors() // 2)):  # the others read and decrypt
                 self._coming.append(_Process(root, self._done))
 
     def write(self, file: File, piece: Piece, data: bytes | memoryview) -> None:
@@ -158,64 +155,16 @@ class Makers(Generic[File]):
                 process.close()
 
 
-def _helpers() -> int:
-    """How many processes to start: of two processors one, so that the other reads and decrypts."""
-    if sys.platform != "linux" or not hasattr(os, "memfd_create"):  # which a Python built on an old system lacks
-        return 0
-    if not sys.executable or getattr(sys, "frozen", False):
-        return 0
-    return min(_MOST, len(os.sched_getaffinity(0)) // 2)
-
-
-def _memory(stack: contextlib.ExitStack) -> int:
-    """New memory of nobody's but those who have this descriptor, which the stack closes."""
-    if sys.platform != "linux":
-        raise NotImplementedError  # `_helpers` has none there
-    memory = os.memfd_create("kdna-maker")
-    stack.callback(os.close, memory)
-    os.ftruncate(memory, SLOTS * SLOT)
-    return memory
-
-
-def _waiting(fd: int) -> Callable[[float], bool]:
-    """What waits so many seconds for something to be read, or its end."""
-    if sys.platform == "win32":
-        raise NotImplementedError  # `_helpers` has none there
-    poll = select.poll()  # `select` takes no descriptor above 1023
-    poll.register(fd, select.POLLIN)
-    return lambda seconds: bool(poll.poll(max(seconds, 0) * 1000))
-
-
 class _Process(Generic[File]):
     """One process, its memory and what is under way to it. See `maker` for what they say to each other."""
 
     def __init__(self, root: int, told: Told[File]) -> None:
-        import subprocess  # heavy where few files are restored, and nobody helps
-
         self._told = told
-        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
-            memory = _memory(theirs)
-            if min(root, memory) <= 2:
-                raise OSError(errno.EBADF, "the numbers of standard streams, which would take their places")
-            requests, self._requests = os.pipe()
-            theirs.callback(os.close, requests)
-            ours.callback(os.close, self._requests)
-            self._answers, answers = os.pipe()
-            ours.callback(os.close, self._answers)
-            theirs.callback(os.close, answers)
-            self._memory = ours.enter_context(mmap.mmap(memory, SLOTS * SLOT))
-            # In a session of its own, so that Ctrl-C reaches only this process, which then ends it.
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _code(root, memory)],
-                stdin=requests,
-                stdout=answers,
-                stderr=subprocess.DEVNULL,
-                pass_fds=(root, memory),
-                start_new_session=True,
-            )
-            self._ours = ours.pop_all()
-        self._is_readable = _waiting(self._answers)
-        self.pid = self._process.pid
+        companion = Companion("maker", SLOTS * SLOT, lambda memory: _code(root, memory), (root,))
+        self._requests, self._answers, self._memory = companion.to, companion.back, companion.memory
+        self._is_readable = companion.has_told
+        self.pid = companion.pid
+        self.close = companion.close
         self._free = list(range(SLOTS))
         self._sent: dict[int, list[tuple[File, Piece]]] = {}
         self._slot = -1  # being filled
@@ -307,18 +256,10 @@ class _Process(Generic[File]):
     def _read(self) -> bytes:
         return os.read(self._answers, REQUEST.size)
 
-    def close(self) -> None:
-        """End it."""
-        self._process.kill()
-        self._process.wait()
-        self._ours.close()
-
 
 def _code(root: int, memory: int) -> str:
-    """What it is to run: isolated, with our places for modules but the folder we are in, which may be anybody's."""
-    path = [place for place in sys.path if os.path.isabs(place)]
-    serve = f"serve({root}, {memory}, {os.getpid()})"
-    return f"import sys; sys.path[:] = {path!a}; from kdna.snapshot.maker import serve; {serve}"
+    """What it is to run."""
+    return f"from kdna.snapshot.maker import serve; serve({root}, {memory}, {os.getpid()})"
 
 
 def _error(one: Outcome) -> Exception | None:

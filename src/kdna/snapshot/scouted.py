@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import mmap
 import os
-import select
-import sys
 from collections.abc import Callable
 
 import msgspec
 
+from kdna.snapshot.companion import Companion, processors
 from kdna.snapshot.scout import ANNOUNCED, LENGTH, READY, SLOT, SLOTS, Stretch, Task
 from kdna.snapshot.status import Seen, Status
 
@@ -23,13 +20,6 @@ _PATIENCE = 5.0  # seconds that it may be silent, longer than any disk is
 _stretches = msgspec.msgpack.Decoder(list[Stretch])
 
 
-def _may_help() -> bool:
-    """Whether there can be a scout here: another processor, and a program to start."""
-    if sys.platform != "linux" or not hasattr(os, "memfd_create"):  # which a Python built on an old system lacks
-        return False
-    return bool(sys.executable) and not getattr(sys, "frozen", False) and len(os.sched_getaffinity(0)) > 1
-
-
 class Scouted:
     """What a scout tells, if there is one. Has to be closed."""
 
@@ -37,7 +27,7 @@ class Scouted:
         """`known`: how many files there were at the last backup."""
         self._task = task
         self._process: _Process | None = None
-        self._wanted = _may_help() and (known is None or known >= _KNOWN)
+        self._wanted = processors() > 1 and (known is None or known >= _KNOWN)
         self._begun = False
         self._asked = 0
         self._stretches: list[Stretch] = []  # the next one last
@@ -113,38 +103,11 @@ class _Process:
     """The scout itself, the memory it shares and the pipes to and from it. Raises OSError when it can't be."""
 
     def __init__(self) -> None:
-        import subprocess  # heavy where there is little to save, and no scout
-
-        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
-            memory = _memory(theirs)
-            if memory <= 2:
-                raise OSError(errno.EBADF, "the number of a standard stream, which would take its place")
-            task, self._task = os.pipe()
-            theirs.callback(os.close, task)
-            ours.callback(os.close, self._task)
-            self._told, told = os.pipe()
-            ours.callback(os.close, self._told)
-            theirs.callback(os.close, told)
-            self._memory = ours.enter_context(mmap.mmap(memory, SLOTS * SLOT))
-            # In a session of its own, so that Ctrl-C reaches only this process, which then ends it.
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _code(memory)],
-                stdin=task,
-                stdout=told,
-                stderr=subprocess.DEVNULL,
-                pass_fds=(memory,),
-                start_new_session=True,
-            )
-            self._ours = ours.pop_all()
+        companion = Companion("scout", SLOTS * SLOT, _code)
+        self._task, self._told, self._memory = companion.to, companion.back, companion.memory
+        self.has_told = companion.has_told
+        self.close = companion.close
         self._slot: int | None = None  # where that is which was told last
-
-    def has_told(self, seconds: float) -> bool:
-        """Wait so long for it to say something, or to end."""
-        if sys.platform == "win32":
-            raise NotImplementedError  # there is none
-        poll = select.poll()  # `select` takes no descriptor above 1023
-        poll.register(self._told, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
 
     def _read(self) -> bytes:
         """What it announces. Raises EOFError when it has ended, or is silent for too long."""
@@ -182,27 +145,10 @@ class _Process:
             if one.at >= 0:
                 one.data = memory[one.at : one.at + one.st_size]
 
-    def close(self) -> None:
-        """End it."""
-        self._process.kill()
-        self._process.wait()
-        self._ours.close()
-
-
-def _memory(stack: contextlib.ExitStack) -> int:
-    """New memory of nobody's but those who have this descriptor, which the stack closes."""
-    if sys.platform != "linux":
-        raise NotImplementedError  # `_may_help` says so
-    memory = os.memfd_create("kdna-scout")
-    stack.callback(os.close, memory)
-    os.ftruncate(memory, SLOTS * SLOT)
-    return memory
-
 
 def _code(memory: int) -> str:
-    """What it is to run: isolated, with our places for modules but the folder we are in, which may be anybody's."""
-    path = [place for place in sys.path if os.path.isabs(place)]
-    return f"import sys; sys.path[:] = {path!a}; from kdna.snapshot.scout import serve; serve({memory})"
+    """What it is to run."""
+    return f"from kdna.snapshot.scout import serve; serve({memory})"
 
 
 class _Looks(dict[bytes, Seen]):
