@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import itertools
 import os
 import random
@@ -25,6 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mounts import mounted
 from ordinary import Ordinary
+from processes import closed_since, descriptors, is_alive, started, wait_for
 
 from kdna.errors import ConnectionLost, TargetError
 from kdna.repository import layout
@@ -59,49 +59,12 @@ def four_processors(monkeypatch):
 
 def helpers(parent: int) -> list[int]:
     """Processes that `parent` has started to make files, and that have not ended."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError):
-            state, above = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
-            if int(above) == parent and state != "Z" and b"kdna.snapshot.maker" in (folder / "cmdline").read_bytes():
-                found.append(int(folder.name))
-    return found
-
-
-def is_alive(process: int) -> bool:
-    """Whether it has not ended; one that nobody has asked about its end has."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
+    return started(parent, "kdna.snapshot.maker")
 
 
 def have_started(processes: list[int]) -> bool:
     """Whether each can use the memory that it shares, and so says at once that it is there."""
     return all("kdna-maker" in Path(f"/proc/{process}/maps").read_text() for process in processes)
-
-
-def wait_for(true: Callable[[], Any], seconds: float = 20) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := true()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.002)
-    return found
-
-
-def descriptors() -> list[str]:
-    """What is open."""
-    gc.collect()  # what other tests have left
-    found = []
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            found.append(os.readlink(f"/proc/self/fd/{name}"))
-    return sorted(found)
-
-
-def closed_since(before: list[str]) -> bool:
-    """Whether all is closed that was not open before, as soon as threads have ended that nobody waits for."""
-    wait_for(lambda: not Counter(descriptors()) - Counter(before))
-    return True
 
 
 class Hooked(MemoryStorage):
@@ -450,13 +413,13 @@ def test_it_works_without_processes_where_python_cannot_be_started(tmp_path, mon
     assert closed_since(before)
 
 
-def without_room_for_processes() -> list[tuple[list[str], list[str], bool]]:
+def without_room_for_processes() -> list[tuple[Counter[str], Counter[str], bool]]:
     """Descriptors before and after, and whether a file was made, for each limit."""
     with tempfile.TemporaryDirectory() as place:
         return list(_without_room(Path(place)))
 
 
-def _without_room(place: Path) -> Iterator[tuple[list[str], list[str], bool]]:
+def _without_room(place: Path) -> Iterator[tuple[Counter[str], Counter[str], bool]]:
     os.sched_getaffinity = lambda _: {0, 1, 2, 3}
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for spare in range(14):

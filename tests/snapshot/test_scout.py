@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import itertools
 import os
 import random
 import signal
 import subprocess
 import sys
-import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +19,7 @@ from backups import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from moments import once_before
+from processes import closed_since, descriptors, is_alive, started, wait_for
 
 from kdna.clock import SYSTEM
 from kdna.progress import Counts, Silent
@@ -49,38 +47,7 @@ pytestmark = pytest.mark.skipif(
 
 def scouts(parent: int) -> list[int]:
     """Scouts that `parent` has started and that have not ended."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError):
-            state, above = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
-            if int(above) == parent and state != "Z" and b"kdna.snapshot.scout" in (folder / "cmdline").read_bytes():
-                found.append(int(folder.name))
-    return found
-
-
-def is_alive(process: int) -> bool:
-    """Whether it has not ended; one that nobody has asked about its end has."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
-
-
-def wait_for(true: Callable[[], Any], seconds: float = 20) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := true()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.002)
-    return found
-
-
-def descriptors() -> Counter[str]:
-    """What is open."""
-    gc.collect()  # what other tests have left
-    found = []
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            found.append(os.readlink(f"/proc/self/fd/{name}"))
-    return Counter(found)
+    return started(parent, "kdna.snapshot.scout")
 
 
 # saves with a scout and without
@@ -117,7 +84,7 @@ def met(monkeypatch: pytest.MonkeyPatch) -> Iterator[Met]:
     before = descriptors()
     yield noted
     assert scouts(os.getpid()) == []
-    wait_for(lambda: not descriptors() - before)
+    assert closed_since(before)
 
 
 class Gathering:
