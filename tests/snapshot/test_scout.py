@@ -327,17 +327,19 @@ def test_where_no_more_can_be_opened_there_is_no_scout(met):
 # what may happen to the source
 
 
-def happening(monkeypatch: pytest.MonkeyPatch, event: str, name: bytes, act: str) -> None:
-    """Do something right before the scout does something."""
+def beginning_with(monkeypatch: pytest.MonkeyPatch, lines: str) -> None:
+    """Have the scout begin with something else."""
     code = scouted._code
     monkeypatch.setattr(
-        scouted,
-        "_code",
-        lambda memory: (
-            f"import os, sys; sys.path[:] = {sys.path!r}; import moments\n"
-            f"waiting = moments.once_before({event!r}, {name!r}, lambda: {act}); waiting.__enter__()\n{code(memory)}"
-        ),
+        scouted, "_code", lambda memory: f"import os, sys; sys.path[:] = {sys.path!r}\n{lines}\n{code(memory)}"
     )
+
+
+def happening(monkeypatch: pytest.MonkeyPatch, event: str, name: bytes, act: str) -> None:
+    """Do something right before the scout does something."""
+    waiting = f"waiting_{event}_{name.decode()}"  # which must not be forgotten
+    happens = f"moments.once_before({event!r}, {name!r}, lambda: {act})"
+    beginning_with(monkeypatch, f"import moments\n{waiting} = {happens}; {waiting}.__enter__()")
 
 
 def test_a_folder_swapped_for_a_symlink_is_not_followed(client, source, met, monkeypatch, tmp_path):
@@ -379,6 +381,47 @@ def test_a_file_that_changes_between_look_and_reading_is_read_anew(client, sourc
     assert helped.given == [b"before", b"after and longer", b"before"]
     assert helped.warnings == []
     assert helped == saved(client, source, alone=True)
+
+
+CHANGING = """
+read = os.readv
+def readv(fd, room):
+    got = read(fd, room)
+    if bytes(room[0][:got]) == b"before":
+        with open({path!r}, "wb") as file:
+            file.write(b"after!")
+    return got
+os.readv = readv
+"""
+
+
+def test_a_file_that_changes_as_long_as_it_is_while_a_scout_reads_it_is_read_anew(client, source, met, monkeypatch):
+    """Else it would have the old content and the new times, and no backup to come would look at it again."""
+    for name, content in (("a", b"first"), ("file", b"before"), ("z", b"last")):
+        (source / name).write_bytes(content)
+        os.utime(source / name, (1, 1))
+    beginning_with(monkeypatch, CHANGING.format(path=os.fspath(source / "file")))
+    helped = saved(client, source)
+    assert met.told
+    assert set(helped.given) == {b"first", b"after!", b"last"}
+    assert helped.warnings == []
+    assert helped.root == saved(client, source, alone=True).root
+
+
+def test_what_was_told_of_a_folder_that_was_another_for_a_while_is_not_taken(client, source, met, monkeypatch):
+    for name in ("folder", "other"):
+        (source / name).mkdir()
+        (source / name / "file").write_bytes(os.fsencode(name))
+    (source / "a").write_bytes(b"met first")
+    folder, other, aside = (os.fspath(source / name) for name in ("folder", "other", "zzz"))
+    there = f"(os.rename({folder!r}, {aside!r}), os.rename({other!r}, {folder!r}))"
+    back = f"(os.rename({folder!r}, {other!r}), os.rename({aside!r}, {folder!r}))"
+    happening(monkeypatch, "open", b"folder", there)
+    happening(monkeypatch, "open", b"file", back)
+    helped = saved(client, source)
+    assert met.told
+    assert helped.given == [b"met first", b"folder", b"other"]
+    assert helped.warnings == []
 
 
 def test_a_file_that_has_gone_since_a_scout_looked_is_reported_as_ever(client, source, met):
