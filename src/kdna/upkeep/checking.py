@@ -9,9 +9,8 @@ from kdna.errors import Damaged, Missing, NewerFormat, WrongKey
 from kdna.repository.pack import PackTable
 from kdna.repository.parallel import in_order
 from kdna.repository.reader import Reader
-from kdna.seal.envelope import HEADER_MAX
 from kdna.upkeep.arriving import Hashed, arriving
-from kdna.upkeep.packs import Checked, Problem, what_is_wrong
+from kdna.upkeep.packs import Checked, Problem, all_frames, bad_frames
 
 _PACKS = 2  # at a time: what reads or waits for one leaves the processor to the other
 _AHEAD = 2  # pieces of each that are on their way, or wait for their turn
@@ -38,7 +37,8 @@ def _check(reader: Reader, known: Known, pack: tuple[bytes, int]) -> tuple[Check
         return None, coming.received
     except Damaged as error:  # it could not be read to its end
         table, why = known(coming.name), str(error)
-        return Checked(coming.name, True, table, False, (Damaged, why), _all_frames(table, why)), coming.received
+        bad = all_frames(table, why) if table else {}
+        return Checked(coming.name, True, table, False, (Damaged, why), bad), coming.received
 
 
 def _judged(reader: Reader, known: Known, coming: Hashed) -> Checked:
@@ -51,26 +51,5 @@ def _judged(reader: Reader, known: Known, coming: Hashed) -> Checked:
             raise
         problem = (type(error), str(error))
         table = known(coming.name)
-    bad = _bad_frames(reader, coming, table) if table else {}
+    bad = bad_frames(reader.seal, table, coming.view) if table else {}
     return Checked(coming.name, coming.digest() != coming.name, table, problem is None, problem, bad)
-
-
-def _bad_frames(reader: Reader, coming: Hashed, table: PackTable) -> dict[int, str]:
-    """Numbers of frames that do not hold the blobs they should. Raises as `_judged`."""
-    start = bytes(coming.view(0, HEADER_MAX))
-    try:
-        opener = reader.seal.reader(start)
-    except (Damaged, WrongKey, NewerFormat) as error:
-        return _all_frames(table, str(error))
-    bad: dict[int, str] = {}
-    at = table.first
-    for number, frame in enumerate(table.frames, 1):
-        if wrong := what_is_wrong(reader.seal, opener, table, number, coming.view(at, frame.sealed)):
-            bad[number] = wrong
-        at += frame.sealed
-    return bad
-
-
-def _all_frames(table: PackTable | None, why: str) -> dict[int, str]:
-    """The same of every frame."""
-    return dict.fromkeys(range(1, len(table.frames) + 1) if table else (), why)

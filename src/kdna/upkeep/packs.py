@@ -68,7 +68,8 @@ def check(seal: Seal, name: bytes, data: bytes, known: PackTable | None = None) 
         table = own_table(seal, name, data)
     except (Damaged, WrongKey, NewerFormat) as error:
         problem = (type(error), str(error))
-    bad = {} if table is None else _bad_frames(seal, table, data)
+    whole = memoryview(data)
+    bad = {} if table is None else bad_frames(seal, table, lambda at, length: whole[at : at + length])
     return Checked(name, misnamed, table, problem is None, problem, bad)
 
 
@@ -80,23 +81,31 @@ def own_table(seal: Seal, name: bytes, data: bytes) -> PackTable:
     return table
 
 
-def _bad_frames(seal: Seal, table: PackTable, data: bytes) -> dict[int, str]:
-    """Numbers of frames that do not hold the blobs they should."""
+def bad_frames(seal: Seal, table: PackTable, view: Callable[[int, int], memoryview]) -> dict[int, str]:
+    """Numbers of frames that do not hold the blobs they should. `view` gives bytes of the pack: where, and how many.
+
+    They are asked for from the first to the last. Raises what `view` raises.
+    """
+    start = bytes(view(0, HEADER_MAX))
     try:
-        opener = seal.reader(data[:HEADER_MAX])
+        opener = seal.reader(start)
     except (Damaged, WrongKey, NewerFormat) as error:
-        return dict.fromkeys(range(1, len(table.frames) + 1), str(error))
+        return all_frames(table, str(error))
     bad: dict[int, str] = {}
     at = table.first
-    view = memoryview(data)
     for number, frame in enumerate(table.frames, 1):
-        if wrong := what_is_wrong(seal, opener, table, number, view[at : at + frame.sealed]):
+        if wrong := _what_is_wrong(seal, opener, table, number, view(at, frame.sealed)):
             bad[number] = wrong
         at += frame.sealed
     return bad
 
 
-def what_is_wrong(seal: Seal, opener: ObjectReader, table: PackTable, number: int, sealed: memoryview) -> str:
+def all_frames(table: PackTable, why: str) -> dict[int, str]:
+    """The same of every frame."""
+    return dict.fromkeys(range(1, len(table.frames) + 1), why)
+
+
+def _what_is_wrong(seal: Seal, opener: ObjectReader, table: PackTable, number: int, sealed: memoryview) -> str:
     """Why a frame does not hold the blobs that it should; empty for one that does."""
     frame = table.frames[number - 1]
     try:
