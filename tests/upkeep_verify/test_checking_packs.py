@@ -88,9 +88,11 @@ def test_a_pack_is_what_a_look_at_all_its_bytes_says(seal: Seal, wrongs: list[tu
         assert received == len(data)
 
 
+@pytest.mark.parametrize("unread", [range(1), range(2000, 1 << 20)], ids=["the first piece", "all but the first"])
 @pytest.mark.parametrize("seal", SEALS, ids=["encrypted", "plain"])
-def test_a_pack_that_is_gone_is_none_and_one_that_cannot_be_read_on_is_damaged(seal: Seal) -> None:
+def test_a_pack_that_is_gone_is_none_and_one_that_cannot_be_read_on_is_damaged(seal: Seal, unread: range) -> None:
     storage = Failing()
+    storage.unread = unread
     gone, torn, whole = (pack_of(seal, number) for number in range(3))
     for one in (torn, whole):
         storage.create(layout.pack(one.table.name), one.parts)
@@ -104,16 +106,18 @@ def test_a_pack_that_is_gone_is_none_and_one_that_cannot_be_read_on_is_damaged(s
     assert not second[0].own
     assert second[0].table == torn.table
     assert second[0].bad == dict.fromkeys((1, 2, 3), "the disk says no")
-    assert second[1] == 2000
+    assert second[0].problem == (Damaged, "the disk says no")
+    assert second[1] == unread.start
     assert third[0].sound
 
 
 class Failing(MemoryStorage):
-    """A server that can't read one of its files beyond the second piece."""
+    """A server that can't read one of its files where pieces begin at some places."""
 
     failing = ""
+    unread = range(0)
 
     def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
-        if name == self.failing and start >= 2000:
+        if name == self.failing and start in self.unread:
             raise Damaged("the disk says no")
         return super().read(name, start, length)
