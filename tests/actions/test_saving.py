@@ -12,10 +12,13 @@ from msgspec.structs import replace
 
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import Wanted, list_backups
+from kdna.actions.keys import access_key
+from kdna.actions.places import connected
 from kdna.actions.saving import SaveRequest, SaveResult, add_backup
 from kdna.actions.servers import NewServer, add_server
+from kdna.config.file import load
 from kdna.config.home import Home
-from kdna.errors import Fenced, TagTaken
+from kdna.errors import Fenced, TagTaken, WrongKey
 from kdna.progress import Counts, Silent
 from kdna.repository import layout
 from kdna.storage.local import LocalStorage
@@ -122,6 +125,17 @@ def test_one_declared_dead_again_and_again_gives_up(
     with pytest.raises(Fenced):
         save(caller, replace(request_, tag="u"))
     assert len(list_backups(caller, Wanted()).backups) == 1
+
+
+def test_a_key_that_another_first_backup_made_after_we_looked_is_used(caller: Caller, request_: SaveRequest) -> None:
+    key = access_key(caller)
+    assert key is None
+    save(caller, request_)
+    with connected(caller, load(caller.home).find_server("nas")) as place:
+        assert place.repository(True, key).encrypted
+        caller.home.key_file.rename(caller.home.key_file.with_suffix(".away"))
+        with pytest.raises(WrongKey, match="no key file"):
+            place.repository(True, key)
 
 
 def test_of_two_that_want_a_tag_one_gets_it(caller: Caller, request_: SaveRequest) -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 import msgspec
 
 from kdna.actions.caller import AskHostKey, Caller
-from kdna.actions.keys import ensure_key
+from kdna.actions.keys import access_key, ensure_key
 from kdna.actions.reaching import FOLDER, folder_of, leave, opened
 from kdna.actions.remembering import Known, known_at, recall, remember_place
 from kdna.config.records import Server
@@ -102,6 +102,8 @@ class Place:
             if key is not None:
                 raise
             missing = self.caller.home.key_file
+            if os.path.lexists(missing):  # made by a first backup since we looked
+                return self.repository(encrypted, access_key(self.caller), soon, after)
             raise WrongKey(
                 f"the backups on {self.server.alias} are encrypted, and there is no key file {missing}"
             ) from None
