@@ -7,6 +7,7 @@ import re
 import shutil
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import threading
@@ -18,7 +19,8 @@ import pytest
 
 from kdna.errors import HostKeyChanged, HostKeyUnknown, KdnaError, LoginRefused, NoSftp, StorageError, Unreachable
 from kdna.storage.address import parse_address
-from kdna.storage.login import Timing
+from kdna.storage.link import Link
+from kdna.storage.login import Timing, acknowledge_at_once
 from kdna.storage.ssh import SshConnection
 from sshd import ADD, AGENT, KEYGEN, Server, make_key, start
 
@@ -354,6 +356,7 @@ def look_up(host, port, family=0, type=0, proto=0, flags=0):
     return real(host, port, family, type, proto, flags) if flags & socket.AI_NUMERICHOST else time.sleep(60)
 socket.getaddrinfo = look_up
 from kdna.storage.address import parse_address
+from kdna.storage.link import Link
 from kdna.storage.opening import open_storage
 import kdna.storage.sftp
 threading.Timer(0.2, _thread.interrupt_main).start()
@@ -442,3 +445,31 @@ def test_a_name_with_several_addresses_that_all_refuse_is_refused(sshd: Server, 
         patch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
         with pytest.raises(Unreachable, match="nothing listens on port"):
             connect(f"ssh://two-homes.example:{port}")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such request")
+def test_what_has_arrived_is_acknowledged_when_that_is_asked_for() -> None:
+    import fcntl  # Linux has both
+    import termios
+
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname()) as own:
+        other, _ = listening.accept()
+        with other:
+            for _ in range(20):  # a conversation, in which acknowledgements travel with the answers
+                other.sendall(b"question")
+                own.sendall(own.recv(100))
+                other.recv(100)
+            other.sendall(b"host keys")
+            own.recv(100)
+            acknowledge_at_once(own)
+            (unacknowledged,) = struct.unpack("i", fcntl.ioctl(other, termios.TIOCOUTQ, bytes(4)))
+            assert unacknowledged == 0
+    acknowledge_at_once(None)
+
+
+def test_the_connection_of_a_login_has_the_socket_that_can_be_asked(sshd: Server, connect: Connect) -> None:
+    connect(sshd.address).run(has_socket)
+
+
+async def has_socket(link: Link, _again: bool) -> None:
+    assert link.connections[-1].get_extra_info("socket").fileno() >= 0
