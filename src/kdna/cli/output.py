@@ -25,7 +25,7 @@ _LONG = {"project", "tag", "name", "source", "note", "address", "repository", "k
 _LEAST = 12  # characters that such a column keeps; a table with less is no help
 _WIDE = 10_000  # columns of a table that no terminal limits
 _USUAL = 80  # columns of a terminal that does not say how many it has
-_QUOTED = re.compile(r"(?<!\S)\(?'[^']+'(?!\w)")  # a command in a message
+_QUOTED = r"(?<!\S)\(?'[^']+'(?!\w)"  # a command in a message
 
 
 def say(text: str) -> None:
@@ -61,8 +61,8 @@ def say_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Iter
     On a terminal that is too narrow, what may be long is broken, and what is short stays whole; where that leaves too
     little, each row is told as names and values.
     """
-    shown = [[visible(cell) for cell in row] for row in rows]
-    natural = [max(map(_wide, cells)) for cells in zip(columns, *shown, strict=True)]
+    shown = [row if _is_plain(row) else [visible(cell) for cell in row] for row in rows]
+    natural = [_widest(cells) for cells in zip(columns, *shown, strict=True)]
     width = columns_of(sys.stdout)
     widths = _fitting(columns, natural, width or _WIDE)
     if widths is None:
@@ -70,9 +70,30 @@ def say_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Iter
         _write(sys.stdout, "\n\n".join(_as_lines(row, sys.stdout) for row in facts))
         return
     flush = [(room, column in set(right)) for room, column in zip(widths, columns, strict=True)]
-    head, *lines = (line for row in (columns, *shown) for line in _columns(row, flush))
+    head, *lines = _laid_out((columns, *shown), flush, whole=widths == natural)
     plain = width is None or os.environ.get("TERM") in ("dumb", "unknown")
     _write(sys.stdout, "\n".join([head if plain else click.style(head, bold=True), *lines]))
+
+
+def _is_plain(cells: Sequence[str]) -> bool:
+    """Whether every character is safe to show and one column wide, as most tables have nothing else."""
+    text = "".join(cells)
+    return text.isascii() and text.isprintable()
+
+
+def _widest(cells: Sequence[str]) -> int:
+    """Columns of the terminal that the longest of some texts takes."""
+    return max(map(len if _is_plain(cells) else _wide, cells))
+
+
+def _laid_out(rows: Iterable[Sequence[str]], flush: Sequence[tuple[int, bool]], whole: bool) -> Iterator[str]:
+    """The lines of a table; `whole` when no cell is wider than its column."""
+    template = "  ".join(f"{{:{'>' if right else '<'}{room}}}" for room, right in flush)
+    for row in rows:
+        if whole and _is_plain(row):
+            yield template.format(*row).rstrip()
+        else:
+            yield from _columns(row, flush)
 
 
 def _columns(row: Sequence[str], flush: Sequence[tuple[int, bool]]) -> Iterator[str]:
@@ -174,7 +195,7 @@ def _broken(line: str, width: int, hang: int | None) -> str:
     import textwrap  # only a terminal needs it
 
     indent = " " * (len(line) - len(line.lstrip()) if hang is None else hang)
-    kept = _QUOTED.sub(lambda found: found[0].replace(" ", "\0"), line)
+    kept = re.sub(_QUOTED, lambda found: found[0].replace(" ", "\0"), line)
     filled = textwrap.fill(
         kept, max(width - 1, 20), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )

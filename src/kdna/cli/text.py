@@ -46,7 +46,7 @@ def plural(count: int, noun: str) -> str:
 
 def moment(ns: int) -> str:
     """A time in the zone of this machine, to the second: 2024-02-29 18:05:00."""
-    return f"{utc(ns).astimezone():%Y-%m-%d %H:%M:%S}"
+    return utc(ns).astimezone().isoformat(" ", "seconds")[:19]
 
 
 def iso(ns: int) -> str:
