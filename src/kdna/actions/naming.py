@@ -16,7 +16,7 @@ import msgspec
 from kdna.config.values import check_text, show
 from kdna.errors import Ambiguous, NoSuchBackup, UsageError
 
-_ID = re.compile(r"[0-9a-f]{4,32}")
+_ID = r"[0-9a-f]{4,32}"
 _MOST_SHOWN = 8
 
 
@@ -56,7 +56,7 @@ def parse_reference(text: str) -> Reference:
     name, colon, tag = text.rpartition(":")
     if colon and name and tag:
         return Reference(text, name=name, tag=tag)
-    if not colon and _ID.fullmatch(text.lower()):
+    if not colon and re.fullmatch(_ID, text.lower()):
         return Reference(text, sid=text.lower())
     raise UsageError(
         f"{show(text)} names no backup", "Write PROJECT:TAG or PATH:TAG, or at least 4 digits of a snapshot id."

@@ -24,7 +24,7 @@ from kdna.storage.address import parse_port
 
 HOME_FOLDER = "."  # the repository path that means the user's home
 
-_PRIVATE_KEY = re.compile(rb"-----BEGIN ([A-Z0-9]+ )*PRIVATE KEY-----|PuTTY-User-Key-File-\d")
+_PRIVATE_KEY = rb"-----BEGIN ([A-Z0-9]+ )*PRIVATE KEY-----|PuTTY-User-Key-File-\d"
 
 Record = TypeVar("Record", Server, AutoBackup)
 
@@ -233,6 +233,6 @@ def is_private_key(path: str) -> bool:
         if not os.path.isabs(expanded) or not os.path.isfile(expanded):
             return False
         with open(expanded, "rb") as file:
-            return _PRIVATE_KEY.match(file.read(100)) is not None
+            return re.match(_PRIVATE_KEY, file.read(100)) is not None
     except (OSError, ValueError):  # ValueError: characters that no path can have
         return False

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
@@ -27,7 +27,9 @@ from kdna.config.values import (
 )
 from kdna.errors import UsageError
 from kdna.storage.address import check_host, parse_address, parse_port
-from kdna.upkeep.retention import Policy
+
+if TYPE_CHECKING:
+    from kdna.upkeep.retention import Policy
 
 Keys: TypeAlias = Mapping[str, Callable[[str, str], str]]
 
@@ -126,7 +128,7 @@ class AutoBackup(msgspec.Struct, frozen=True):
         check_id(self.id_server, "id of the server")
         check_path(self.path)
         _check_section(self.section(), self.KEYS)
-        Policy.from_settings(self.settings)
+        self.policy  # noqa: B018 - raises `UsageError` for one that makes no sense
 
     def __hash__(self) -> int:
         return hash(self.id)  # as above
@@ -134,6 +136,8 @@ class AutoBackup(msgspec.Struct, frozen=True):
     @property
     def policy(self) -> Policy:
         """How many of its backups to keep; without any rule, all."""
+        from kdna.upkeep.retention import Policy  # only those who have auto-backups need it
+
         return Policy.from_settings(self.settings)
 
     def row(self) -> list[str]:

@@ -12,7 +12,7 @@ NAMED = ("server", "auto-backup")
 PLAIN = ("servers", "auto-backups", "defaults")
 
 _HEADER = re.compile(r"[ \t]*\[([^\]]*)\][ \t]*(?:[#;].*)?")
-_SETTING = re.compile(r"([ \t]*([A-Za-z0-9][A-Za-z0-9_.-]*)[ \t]*=[ \t]*)(.*)", re.DOTALL)
+_SETTING = r"([ \t]*([A-Za-z0-9][A-Za-z0-9_.-]*)[ \t]*=[ \t]*)(.*)"
 _BLANKS = re.compile(r"[ \t]*")
 _QUOTED = re.compile(r'"([^"]*(?:""[^"]*)*)"[ \t]*')
 
@@ -82,7 +82,7 @@ def write_row(fields: list[str]) -> str:
 
 def read_setting(line: str) -> Setting:
     """The parts of a ``key = value`` line; a key in any case, with - or _. Raises Malformed."""
-    match = _SETTING.fullmatch(line)
+    match = re.fullmatch(_SETTING, line, re.DOTALL)
     if not match:
         raise Malformed("expected: key = value")
     prefix, key, value = match.groups()

@@ -12,15 +12,13 @@ FREQUENCIES = ("hourly", "daily", "weekly", "monthly", "custom")
 TRUE_WORDS = ("true", "yes", "on", "1")
 FALSE_WORDS = ("false", "no", "off", "0")
 
+# Those that every command checks are prepared when this is loaded, the others when they are used.
 _ID = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._-]{0,63}")
 # Whatever would break a line in some editor, move a terminal's cursor, or cannot be written as UTF-8.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_MOMENT = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.\d{1,9})?)?(Z|[+-](\d\d):?(\d\d))?)?",
-    re.ASCII,
-)
-_CRON_PART = re.compile(r"[A-Za-z0-9*/,?#-]+")
-_COLON_PART = re.compile(r"[A-Za-z0-9*/,?#-]*")
+_CONTROL = "[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
+_MOMENT = r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.\d{1,9})?)?(Z|[+-](\d\d):?(\d\d))?)?"
+_CRON_PART = r"[A-Za-z0-9*/,?#-]+"
+_COLON_PART = r"[A-Za-z0-9*/,?#-]*"
 
 
 def show(text: str) -> str:
@@ -39,7 +37,7 @@ def check_text(text: str, what: str) -> str:
     """One line of printable text, not empty."""
     if not text:
         raise UsageError(f"the {what} is empty", f"Give the {what} a value.")
-    found = _CONTROL.search(text)
+    found = None if text.isprintable() else re.search(_CONTROL, text)
     if found:
         raise UsageError(
             f"the {what} {show(text)} holds the character {found.group()!r}",
@@ -83,7 +81,7 @@ def parse_timestamp(text: str) -> datetime:
     A date alone is its first moment. Without an offset from UTC the result is naive: a time of this machine's zone.
     """
     hint = "Allowed: 2024-02-29, or with a time 2024-02-29T03:15:00, which may end in Z or +01:00."
-    match = _MOMENT.fullmatch(text)
+    match = re.fullmatch(_MOMENT, text, re.ASCII)
     if not match:
         raise UsageError(f"{show(text)} is no date", hint)
     *numbers, zone, offset_hour, offset_minute = match.groups()
@@ -107,8 +105,8 @@ def check_timestamp(text: str, _what: str = "") -> str:
 def check_frequency(text: str) -> str:
     """How often: a word, five cron fields, or the colon form; whether cron can follow it is asked by the schedule."""
     fields, parts = text.split(" "), text.split(":")
-    cron = len(fields) == 5 and all(_CRON_PART.fullmatch(field) for field in fields)
-    colons = len(parts) == 5 and all(_COLON_PART.fullmatch(part) for part in parts)
+    cron = len(fields) == 5 and all(re.fullmatch(_CRON_PART, field) for field in fields)
+    colons = len(parts) == 5 and all(re.fullmatch(_COLON_PART, part) for part in parts)
     if text in FREQUENCIES or cron or colons:
         return text
     raise UsageError(

@@ -20,7 +20,6 @@ from kdna.repository.decoding import decode
 from kdna.repository.eraser import Eraser
 from kdna.repository.reader import PARALLEL
 from kdna.repository.records import open_record, read_object, seal_record
-from kdna.repository.session import new_id
 from kdna.seal.envelope import Kind, Seal
 from kdna.storage.base import Storage
 
@@ -44,6 +43,8 @@ class Deletions:
         new = frozenset(sids)
         if not new:
             return
+        from kdna.repository.session import new_id  # heavy for those who only read
+
         known = self._read() if len(self._names()) >= _MOST else {}
         name = layout.deleted(new_id())
         together = new.union(*known.values())

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from kdna.errors import Missing, StorageError
 from kdna.repository import layout
-from kdna.repository.condemned import Condemnation
 from kdna.storage.base import Storage
 from kdna.storage.names import temporary_name
+
+if TYPE_CHECKING:
+    from kdna.repository.condemned import Condemnation
 
 _PARALLEL = 8
 _PACK_FOLDERS = tuple(f"{layout.PACKS}/{digit}" for digit in "0123456789abcdef")

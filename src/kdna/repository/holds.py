@@ -27,7 +27,6 @@ from kdna.repository.ahead import Ahead
 from kdna.repository.decoding import decode
 from kdna.repository.eraser import Eraser
 from kdna.repository.records import open_record, read_object, seal_record
-from kdna.repository.session import new_id
 from kdna.seal.envelope import Kind, Seal
 from kdna.storage.base import Storage
 
@@ -63,6 +62,8 @@ class Holds:
 
         Every call puts a hold of its own: one of somebody else's might never be confirmed, and be taken away again.
         """
+        from kdna.repository.session import new_id  # heavy for the many that only look whether there are holds
+
         name = layout.hold(sid, new_id())
         self._storage.create(name, [seal_record(self._seal, Kind.HOLD, _encoder.encode(description), name)])
         self._storage.sync()

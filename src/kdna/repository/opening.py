@@ -33,7 +33,6 @@ from kdna.repository.deletions import Deletions
 from kdna.repository.gathered import Gathered
 from kdna.repository.reader import PARALLEL, Reader
 from kdna.repository.records import missing, open_record, read_object
-from kdna.repository.session import Session
 from kdna.repository.tags import Tags
 from kdna.seal import slots
 from kdna.seal.encrypted import Encrypted
@@ -44,6 +43,7 @@ from kdna.seal.record import Record, authenticate, decode_record, encode_record
 from kdna.storage.base import Storage, create_together
 
 if TYPE_CHECKING:
+    from kdna.repository.session import Session
     from kdna.repository.shelf import Shelf
 
 _BEGINNING = b"KDNA"  # of a record
@@ -126,6 +126,8 @@ class Repository:
 
         What it sends and stores is added to `counts`. If it `compares`, it lists the backups when its token is there.
         """
+        from kdna.repository.session import Session  # heavy, and only those who write need it
+
         return Session(reader, description, counts, self.tags, self.backups if compares else None)
 
     def snapshots(self) -> list[str]:

@@ -19,7 +19,7 @@ from kdna.seal.keys import REPOSITORY_ID
 
 RECORD_MAX = 16384  # bytes
 MAC = 32  # bytes
-_FEATURE = re.compile("[a-z0-9-]{1,32}")
+_FEATURE = "[a-z0-9-]{1,32}"  # of which there is none so far
 _WHAT = "the repository's record"
 
 
@@ -37,7 +37,7 @@ class Record(msgspec.Struct, frozen=True):
 def encode_record(seal: Seal, features: Iterable[str] = ()) -> bytes:
     """The record of the repository that `seal` is for. Raises `WrongKey` with a put key."""
     shape = _Body(seal.repository_id, int(seal.suite), sorted(features), seal.public_key)
-    if not all(_FEATURE.fullmatch(feature) for feature in shape.features):
+    if not all(re.fullmatch(_FEATURE, feature) for feature in shape.features):
         raise ValueError("a feature is named by lower-case letters, digits and dashes")
     body = msgspec.msgpack.encode(shape)
     signed = _Signed(body, seal.mac(_covered(body)))
@@ -52,7 +52,7 @@ def decode_record(data: bytes, known_features: Iterable[str] = ()) -> Record:
     signed = document.parse(document.decode(document.Magic.RECORD, data, RECORD_MAX, _WHAT), _Signed, _WHAT)
     body = document.parse(signed.body, _Body, _WHAT)
     lengths_fit = len(body.repository_id) == REPOSITORY_ID and len(signed.mac) == MAC
-    if not lengths_fit or not all(_FEATURE.fullmatch(feature) for feature in body.features):
+    if not lengths_fit or not all(re.fullmatch(_FEATURE, feature) for feature in body.features):
         raise document.malformed(_WHAT)
     if body.suite not in frozenset(Suite):
         raise NewerFormat(f"the repository is sealed in a way this KDNA does not know (suite {body.suite})")

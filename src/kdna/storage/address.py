@@ -21,8 +21,8 @@ _HINT = "Allowed: user@host, a host of your ssh config, ssh://user@host:port, fi
 
 # \w takes letters of every script: ssh config aliases and host names are not only English. Nothing a shell or an
 # option parser would act on gets through.
-_USER = re.compile(r"[\w.][\w.+\\%@$~-]*")
-_HOST = re.compile(r"\w[\w.-]*")
+_USER = r"[\w.][\w.+\\%@$~-]*"
+_HOST = r"\w[\w.-]*"
 _LONGEST_HOST = 255
 _LONGEST_PATH = 32_767  # characters; the most that any of our systems takes (Windows)
 
@@ -69,7 +69,7 @@ def parse_address(text: str) -> Address:
 
 def check_host(text: str, what: str = "host") -> str:
     """The name of a host, if it is one: DNS, ssh config alias, or IP address. Raises `UsageError`."""
-    if len(text) <= _LONGEST_HOST and (_HOST.fullmatch(text) or _is_ipv6(text)):
+    if len(text) <= _LONGEST_HOST and (re.fullmatch(_HOST, text) or _is_ipv6(text)):
         return text
     raise UsageError(f"{_shown(text)} is no {what}", _HINT)
 
@@ -105,7 +105,7 @@ def _ssh(text: str, rest: str, *, url: bool) -> Address:
     if at and ":" in user:
         # Not shown: what follows the colon would be a password.
         raise UsageError("an address holds no password", "KDNA logs in with SSH keys: write user@host.")
-    if at and not _USER.fullmatch(user):
+    if at and not re.fullmatch(_USER, user):
         raise UsageError(f"{_shown(user)} is no user name in the address {_shown(text)}", _HINT)
     host, port = _host_and_port(place) if url else (place, None)
     if host.startswith("[") and host.endswith("]"):

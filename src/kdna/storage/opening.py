@@ -17,7 +17,10 @@ def load() -> None:
     It takes a quarter of a second, which commands that stay on this machine need not pay. Whoever opens a storage in a
     thread does this before: two threads that load modules take turns thousands of times, and longer than one.
     """
-    import kdna.storage.sftp  # heavy, both
+    import kdna.storage.ssh_library  # heavy, as those below; the first, so that it decides what asyncio brings
+
+    # isort: split
+    import kdna.storage.sftp
     import kdna.storage.ssh  # noqa: F401 - loading is what is wanted
 
 
