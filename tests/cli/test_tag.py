@@ -158,3 +158,9 @@ def test_what_cannot_be_is_refused_and_changes_nothing(first: str, words: list[s
 def test_help_says_that_add_may_be_left_out(home: Path) -> None:
     assert "without a command" in done("tag", "--help").out
     assert run("tag").code == 2
+
+
+def test_a_command_of_another_group_is_pointed_at(home: Path) -> None:
+    assert "Perhaps you mean 'kdna backup restore'" in run("tag", "restore").error
+    assert "Perhaps you mean 'kdna backup verify'" in run("verify").error
+    assert "Perhaps" not in run("tag", "nonsense").error

@@ -97,8 +97,23 @@ class Group(click.Group):
         names = self.list_commands(ctx)
         wrong = args and self._spelling(ctx, args[0]) not in names and not args[0].startswith("-")
         if wrong and not ctx.resilient_parsing:  # as when a shell completes a line
-            raise click.UsageError(f"there is no command '{args[0]}' here: there are {', '.join(names)}", ctx)
+            told = f"there is no command '{args[0]}' here: there are {', '.join(names)}"
+            elsewhere = _places(ctx.find_root(), args[0])
+            raise click.UsageError(f"{told}. Perhaps you mean {' or '.join(elsewhere)}" if elsewhere else told, ctx)
         return super().resolve_command(ctx, args)
+
+
+def _places(program: click.Context, name: str) -> list[str]:
+    """Command lines of the groups that have a command of this name."""
+    groups = program.command
+    if not isinstance(groups, Group):
+        return []
+    found = [(group, groups.get_command(program, group)) for group in groups.list_commands(program)]
+    return [
+        f"'{program.info_name} {group} {name}'"
+        for group, command in found
+        if isinstance(command, Group) and command.get_command(program, name)
+    ]
 
 
 class _Truth(click.types.BoolParamType):
