@@ -40,7 +40,7 @@ def _alone(name: str, how: str, size: int, work: Callable[[], object]) -> Limit:
 
 
 def _hashes(data: bytes, frames: list[bytes]) -> Iterator[Limit]:
-    cutter = FastCDC(cut._AVERAGE, min_size=cut._LEAST, max_size=cut._MOST, seed=1)
+    cutter = FastCDC(cut._AVERAGE, min_size=cut._LEAST, max_size=cut.MOST, seed=1)
     key = os.urandom(32)
     yield _alone("cut", "pyfastcdc, 1 MiB on average", len(data), lambda: list(cutter.cut_buf(data)))
     yield _alone("name", "blake3, keyed, 2 MiB", len(data), lambda: [blake3(f, key=key).digest() for f in frames])

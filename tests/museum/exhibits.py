@@ -32,7 +32,7 @@ SMALL = {  # so that a little data makes several frames, pieces of files, and li
     "snapshot.content.WHOLE_BELOW": 20_000,
     "snapshot.cut._LEAST": 4096,
     "snapshot.cut._AVERAGE": 16_384,
-    "snapshot.cut._MOST": 65_536,
+    "snapshot.cut.MOST": 65_536,
 }
 
 

@@ -539,6 +539,45 @@ def test_files_whose_blobs_are_gone_are_stored_again(client, medium, source, lis
     assert again.counts.unchanged == 21
 
 
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_large_file_is_cut_alike_whatever_was_taken_over_of_it(client, medium, source, sparse, listed, monkeypatch):
+    if listed:
+        monkeypatch.setattr("kdna.snapshot.content.IDS_IN_NODE", 2)
+    file = source / "large"
+    with file.open("wb") as out:
+        out.seek(8 * MIB if sparse else 0)
+        out.write(random.Random(1).randbytes(12 * MIB))
+    client.save(source)
+    with file.open("r+b") as out:
+        out.seek(10 * MIB)
+        out.write(b"changed")
+    done = client.save(source)
+    assert done.counts.bytes == 12 * MIB
+    assert 0 < done.counts.bytes_new < 5 * MIB
+    comes_back(client, done, source)
+    moved = source.rename(source.with_name("moved"))  # of which there is no parent
+    again = client.save(moved)
+    assert again.counts.bytes_new == 0
+    first, second = (client.opened(sid)[2].root for sid in (done.sid, again.sid))
+    assert first.content == second.content
+
+
+def test_what_is_lost_of_a_large_file_is_stored_again_when_other_bytes_of_it_change(client, medium, source):
+    file = source / "large"
+    file.write_bytes(random.Random(1).randbytes(40 * MIB))
+    client.save(source)
+    trees_ = tree_packs(client, medium)
+    packs = [name for name in medium.objects if name.startswith(layout.PACKS) and name not in trees_]
+    assert len(packs) > 2
+    lost = len(medium.objects.pop(packs[1]))
+    with file.open("r+b") as out:
+        out.write(b"changed")
+    done = client.save(source)
+    assert lost - MIB < done.counts.bytes_new < lost + 5 * MIB
+    comes_back(client, done, source)
+
+
 def test_of_many_unchanged_files_those_whose_blobs_are_gone_are_stored_again_and_no_others(client, medium, source):
     for number in range(0, 300, 3):
         (source / f"{number:03}").write_bytes(b"content %d" % number)

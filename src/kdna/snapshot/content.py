@@ -9,13 +9,17 @@ from typing import NamedTuple, TypeAlias
 
 from kdna.clock import SYSTEM
 from kdna.progress import Counts
+from kdna.seal.envelope import Seal
 from kdna.snapshot.ahead import ReadAhead
 from kdna.snapshot.cut import WHOLE_BELOW, Cutter
 from kdna.snapshot.holes import data_extents
 from kdna.snapshot.metadata import disk
-from kdna.snapshot.node import IDS_IN_NODE, Extra, cut_list
+from kdna.snapshot.node import IDS_IN_NODE, Extra, Node, cut_list
+from kdna.snapshot.parent import Parent
+from kdna.snapshot.pieces import NOTHING, Pieces
 from kdna.snapshot.status import MOST_ODD, Seen, Status, same
 from kdna.snapshot.store import Store
+from kdna.snapshot.stream import ExtentStream, FileStream
 
 _TRIES = 3
 _ENDLESS = 1 << 62
@@ -45,17 +49,20 @@ class NotRegular(OSError):
 class FileSaver:
     """Stores files into one store."""
 
-    def __init__(self, store: Store, cut_seed: int, counts: Counts) -> None:
+    def __init__(self, store: Store, parent: Parent, seal: Seal, counts: Counts) -> None:
         self._store = store
-        self._cutter = Cutter(cut_seed)
+        self._parent = parent
+        self._name = seal.hasher(tree=False)
+        self._cutter = Cutter(seal.cut_seed)
         self._counts = counts
         self.ahead = ReadAhead()
         self._monotonic = SYSTEM.monotonic
         self._odd = 0  # files of which what was said of their name is not what was said of their descriptor
 
-    def save(self, folder: disk.Folder, name: bytes, looked: Status) -> Content:
+    def save(self, folder: disk.Folder, name: bytes, looked: Status, before: Node | None = None) -> Content:
         """Store the file `name` of an open folder; `looked` is what a look at that name said.
 
+        `before` is what the parent snapshot has under its name.
         Raises OSError for what is wrong with the file, `StorageError` for what is wrong with the storage.
         """
         if isinstance(looked, Seen) and looked.data is not None and len(looked.data) == looked.st_size:
@@ -65,7 +72,7 @@ class FileSaver:
         fd = disk.open_file(folder, name)
         problem = None
         try:
-            ids, size, extents, listed, after, steady = self._at_once(fd, looked) or self._until_steady(fd)
+            ids, size, extents, listed, after, steady = self._at_once(fd, looked) or self._until_steady(fd, before)
             try:
                 xattrs = disk.read_xattrs(fd)
             except OSError as error:
@@ -96,14 +103,14 @@ class FileSaver:
             return None
         return ids, size, None, False, after, True
 
-    def _until_steady(self, fd: int) -> _Stored:
+    def _until_steady(self, fd: int, match: Node | None) -> _Stored:
         """Store whatever file it is, again while it changes."""
         before = os.fstat(fd)
         for tries in range(1, _TRIES + 1):
             if not stat.S_ISREG(before.st_mode):
                 raise NotRegular(errno.EINVAL, "is not a file any more")
             os.lseek(fd, 0, os.SEEK_SET)
-            ids, size, extents, listed = self._read(fd, before)
+            ids, size, extents, listed = self._read(fd, before, match)
             after = os.fstat(fd)
             steady = same(before, after)
             if steady or tries == _TRIES or after.st_size > _WORTH_READING_AGAIN:
@@ -111,7 +118,9 @@ class FileSaver:
             before = after
         return ids, size, extents, listed, after, steady
 
-    def _read(self, fd: int, status: Status) -> tuple[bytes, int, list[tuple[int, int]] | None, bool]:
+    def _read(
+        self, fd: int, status: Status, match: Node | None
+    ) -> tuple[bytes, int, list[tuple[int, int]] | None, bool]:
         """The ids of a file's blobs, its size, its extents if it has holes, and whether the ids are in a list."""
         size = status.st_size
         holes = disk.may_have_holes(status)
@@ -125,11 +134,11 @@ class FileSaver:
         extents = data_extents(fd, size) if holes else None
         if extents == [(0, size)]:
             extents = None
-        ids = []
-        stored = 0
-        for piece in self._cutter.cut(fd, size, extents):
-            ids.append(self._put(piece))
-            stored += len(piece)
+        stream = FileStream(fd, size) if extents is None else ExtentStream(fd, extents)
+        known = (self._parent.pieces(match) if match else None) or NOTHING
+        began = self._counts.bytes
+        ids = list(Pieces(stream, self._cutter, known, self._name, self._store.has).store(self._put, self._took))
+        stored = self._counts.bytes - began
         if len(ids) <= IDS_IN_NODE:
             return b"".join(ids), (stored if extents is None else size), extents, False
         lists = b"".join(self._store.put_tree(part)[0] for part in cut_list(ids))
@@ -144,6 +153,10 @@ class FileSaver:
         else:
             counts.bytes_known += len(data)
         return blob
+
+    def _took(self, length: int) -> None:
+        self._counts.bytes += length
+        self._counts.bytes_known += length
 
 
 def _read_small(fd: int, size: int) -> bytes | None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import msgspec
 
 from kdna.progress import Counts, Sink
+from kdna.seal.envelope import Seal
 from kdna.snapshot.content import FileSaver
 from kdna.snapshot.metadata import disk
 from kdna.snapshot.node import BLOCK, CHARACTER, FIFO, FILE, FOLDER, SYMLINK, Extra, Node
@@ -30,11 +31,11 @@ _KINDS = {
 class EntrySaver:
     """Saves entries of one source. Those that could not be read raise OSError, the storage's errors pass through."""
 
-    def __init__(self, store: Store, parent: Parent, cut_seed: int, counts: Counts, sink: Sink) -> None:
+    def __init__(self, store: Store, parent: Parent, seal: Seal, counts: Counts, sink: Sink) -> None:
         self._parent = parent
         self._counts = counts
         self._sink = sink
-        self._files = FileSaver(store, cut_seed, counts)
+        self._files = FileSaver(store, parent, seal, counts)
         self.ahead = self._files.ahead
         self._devices: dict[int, int] = {}
         # A node and how many more names it has, for files of which not all names were met yet.
@@ -74,7 +75,7 @@ class EntrySaver:
         if node is None or node.ctime not in (status.st_ctime_ns, 0):
             if status.st_size >= _SHOWN:
                 self._counts.current = os.fsdecode(os.path.join(where, name))
-            node, others = self._read(folder, where, name, status, link), status.st_nlink
+            node, others = self._read(folder, where, name, status, match, link), status.st_nlink
         elif not node.ctime:
             self._warn_of_change(os.path.join(where, name))
         if link and others > 1:
@@ -85,10 +86,16 @@ class EntrySaver:
         return node if node.name == name else msgspec.structs.replace(node, name=name)
 
     def _read(
-        self, folder: disk.Folder, where: bytes, name: bytes, status: Status, link: tuple[int, int] | None
+        self,
+        folder: disk.Folder,
+        where: bytes,
+        name: bytes,
+        status: Status,
+        match: Node | None,
+        link: tuple[int, int] | None,
     ) -> Node:
         """A file whose content has to be read. Raises OSError."""
-        content = self._files.save(folder, name, status)
+        content = self._files.save(folder, name, status, match)
         extra = content.extra
         if content.without_xattrs:
             self._warn_of_xattrs(os.path.join(where, name), content.without_xattrs)

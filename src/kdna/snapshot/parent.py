@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import stat
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 
 from kdna.errors import Damaged
 from kdna.progress import Sink
 from kdna.repository.reader import Reader
+from kdna.snapshot.cut import MOST
 from kdna.snapshot.manifest import Manifest
 from kdna.snapshot.node import FILE, ID, Node, decode_part
+from kdna.snapshot.pieces import Known
 from kdna.snapshot.select import Rules
 from kdna.snapshot.status import Status
 from kdna.snapshot.store import Store
@@ -129,8 +132,25 @@ class Parent:
             return False
         if node.extra is None or not node.extra.listed:
             return True
+        listed = self._listed(ids)
+        return listed is not None and self._store.has_all([listed[at : at + ID] for at in range(0, len(listed), ID)])
+
+    def _listed(self, ids: Sequence[bytes]) -> bytes | None:
+        """What lists of ids name, one after another; None when they can't be read."""
         try:
-            lists = b"".join(self._reader.blob(blob, tree=True) for blob in ids)
+            return b"".join(self._reader.blob(blob, tree=True) for blob in ids)
         except Damaged:
-            return False
-        return self._store.has_all([lists[at : at + ID] for at in range(0, len(lists), ID)])
+            return None
+
+    def pieces(self, node: Node) -> Known | None:
+        """The pieces that a file was cut into; None for one that was not, and where some are not known any more."""
+        ids = node.content if node.extra is None or not node.extra.listed else self._listed(node.ids())
+        if ids is None or len(ids) <= ID or len(ids) % ID:  # a file that was small is one blob that was not cut
+            return None
+        lengths = array("I")
+        for at in range(0, len(ids), ID):
+            places = self._reader.index.where(ids[at : at + ID])
+            if not places or not 0 < places[0].length <= MOST:
+                return None
+            lengths.append(places[0].length)
+        return Known(ids, lengths)

@@ -138,7 +138,7 @@ class _Saver:
         self._options = options
         self._counts = counts
         self._sink = sink
-        self._entry_saver = EntrySaver(store, self._parent, reader.seal.cut_seed, counts, sink)
+        self._entry_saver = EntrySaver(store, self._parent, reader.seal, counts, sink)
         self._owners: set[tuple[int, int]] = set()
         self._scouted = scouted
 
