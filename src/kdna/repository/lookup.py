@@ -35,7 +35,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from kdna.repository.pack import ID, PackTable
+from kdna.repository.pack import ID, FrameTable, PackTable
 
 MAGIC = b"KDNALUT3" if sys.byteorder == "little" else b"KDNALUT>"
 PACK = struct.Struct("=32sQIII")
@@ -369,13 +369,11 @@ def checksum(fan: memoryview, rows: memoryview) -> int:
     return zlib.crc32(rows, zlib.crc32(fan))
 
 
-def locations(pack: PackTable, wanted: Callable[[bytes], bool]) -> Iterator[tuple[bytes, Location]]:
-    """Those blobs of one pack that are wanted, and where they lie, as the pack itself says."""
+def frames_of(pack: PackTable) -> Iterator[tuple[FrameTable, Location]]:
+    """Each frame of one pack, and where it lies as a whole, as the pack itself says."""
     offset = pack.first
     for number, frame in enumerate(pack.frames, 1):
         last = number == len(pack.frames)
         sealed = (offset, frame.sealed, frame.raw, frame.method)
-        for blob, start, length in frame.blobs():
-            if wanted(blob):
-                yield blob, Location(pack.name, pack.tree, number, last, *sealed, start, length)
+        yield frame, Location(pack.name, pack.tree, number, last, *sealed, 0, frame.raw)
         offset += frame.sealed

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -226,6 +226,17 @@ class Reader:
         if self._hashers[tree](data) != blob:
             raise _damaged_pack(location.pack, "it holds other bytes than the index says")
         return data
+
+    def views(self, raw: bytes, frame: Location, blobs: Iterable[tuple[bytes, int, int]]) -> list[memoryview]:
+        """The same for several blobs of one frame, given as (id, start, length)."""
+        whole, name = memoryview(raw), self._hashers[frame.tree]
+        found: list[memoryview] = []
+        for blob, start, length in blobs:
+            data = whole[start : start + length]
+            if name(data) != blob:
+                raise _damaged_pack(frame.pack, "it holds other bytes than its table says")
+            found.append(data)
+        return found
 
     def frame(self, location: Location) -> bytes:
         """The raw bytes of the frame a blob lies in; recent ones are kept. Raises `Damaged`, `StorageError`."""

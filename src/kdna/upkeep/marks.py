@@ -9,8 +9,10 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 
+from kdna.repository.index import Index
 from kdna.repository.lookup import Lookup
 
+NONE, ONE, SEVERAL = range(3)  # copies of a marked blob
 _NONE, _SOME, _FRESH = 0, 1, 2  # what of a pack is marked; fresh: some of it since that was asked last
 
 
@@ -59,9 +61,17 @@ class Marks:
                     return bool(rows.bits[row >> 3] & 1 << (row & 7))
         return False
 
-    def marked(self, blobs: Sequence[bytes]) -> set[bytes]:
-        """Those of many blobs that are marked."""
-        return {blobs[number] for rows in self._rows for number in rows.marked(blobs)}
+    def copies(self, blobs: Sequence[bytes]) -> bytearray:
+        """For each of many blobs `NONE` where it is not marked, `ONE` where there is one copy of it, else `SEVERAL`."""
+        found = bytearray(len(blobs))
+        for rows in self._rows:
+            rows.count(blobs, found)
+        return found
+
+    def know(self, index: Index) -> bool:
+        """Whether every pack that an index speaks of now was spoken of, or listed at least, when this was made."""
+        segments = frozenset[str]().union(*(table.sources for table in self.tables))
+        return index.own <= self.listed.keys() and all(table.sources <= segments for table in index.tables)
 
     def packs(self) -> set[bytes]:
         """The packs with marked blobs, as far as the index says what is in them."""
@@ -113,12 +123,12 @@ class _Rows:
                     state[pack] = _FRESH
                     live[pack] += length
 
-    def marked(self, blobs: Sequence[bytes]) -> Iterator[int]:
-        """Which of these blobs are marked here."""
+    def count(self, blobs: Sequence[bytes], found: bytearray) -> None:
+        """Add the copies that are here of those of these blobs that are marked."""
         bits, there = self.bits, self.there
         for number, row, pack, _ in self.table.rows_of_all(blobs):
             if there[pack] and bits[row >> 3] & 1 << (row & 7):
-                yield number
+                found[number] = SEVERAL if found[number] else ONE
 
     def names(self, state: int) -> Iterator[bytes]:
         """The packs in this state."""

@@ -11,20 +11,21 @@ what is copied. What is copied is decided when the turn comes: a blob may lie in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Iterator
+from itertools import compress
 from typing import NamedTuple
 
 from kdna.errors import Damaged, KdnaError, Missing, RepositoryError
 from kdna.progress import Counts
-from kdna.repository.lookup import Location, locations
-from kdna.repository.pack import FRAME_RAW, Frame, FrameTable, PackTable
+from kdna.repository.lookup import Location, frames_of
+from kdna.repository.pack import FRAME_RAW, Frame, FrameTable, PackTable, unpack_lengths
 from kdna.repository.reader import Reader
 from kdna.repository.session import Session
 from kdna.upkeep.arriving import Arriving, arriving
-from kdna.upkeep.marks import Marks
+from kdna.upkeep.marks import NONE, SEVERAL, Marks
 
 _ON_ITS_WAY = b""  # into a pack of this session
+_AHEAD = 2  # pieces of packs that are on their way, or wait for their turn
 
 
 class Secured(NamedTuple):
@@ -40,21 +41,28 @@ class _Pack:
 
     def __init__(self, name: bytes) -> None:
         self.name = name
-        self.frames: list[FrameTable] = []
         self.others: set[bytes] = set()
         self.problem = ""
 
 
 class _Part(NamedTuple):
-    """What is to be copied out of one frame; nothing: the pack ends here."""
+    """A frame that something is to be copied out of; without one, the pack ends here."""
 
     pack: _Pack
-    sealed: memoryview
-    blobs: Sequence[tuple[bytes, Location]]
+    frame: FrameTable | None = None
+    place: Location | None = None
+    sealed: memoryview = memoryview(b"")
+    wanted: bytearray = bytearray()  # for each blob `NONE`, or how many copies there are
 
 
-# A part as it is put: its blobs, or all of its frame; or why it can't be had.
-_Found = list[bytes] | Frame | KdnaError
+class _Copies(NamedTuple):
+    """What is put of a frame: blobs and their ids, or all of it as it is; or why it can't be had."""
+
+    pack: _Pack
+    tree: bool
+    several: bool  # whether other packs may have given some of it already
+    ids: list[bytes]
+    found: list[bytes] | Frame | KdnaError
 
 
 class Rescue:
@@ -67,6 +75,7 @@ class Rescue:
         self._counts = counts
         self._budget = budget
         self._adopted = frozenset(reader.index.own)  # made by others, whatever they say they hold
+        self._known = marks.know(reader.index)
         self._planned = 0  # bytes before compression that are copied or going to be
         self.copied = 0  # bytes before compression
 
@@ -76,14 +85,14 @@ class Rescue:
         A pack may be deleted only after the session was flushed, and only if then the packs in `others`, and those that
         were made here (see `made`), are there and not condemned.
         """
-        for part, found in self._session.in_order(self._opened, self._parts(packs)):
-            pack = part.pack
-            if isinstance(found, KdnaError):
-                pack.problem = pack.problem or str(found)
-            elif not part.blobs:
+        for copies in self._session.in_order(self._opened, self._parts(packs)):
+            pack = copies.pack
+            if isinstance(copies.found, KdnaError):
+                pack.problem = pack.problem or str(copies.found)
+            elif not copies.ids:
                 yield Secured(pack.name, None if pack.problem else frozenset(pack.others), pack.problem)
             elif not pack.problem:
-                self._copy(part, found)
+                self._copy(copies, copies.found)
 
     def made(self) -> frozenset[bytes]:
         """The packs that copies were put into, once the session was flushed."""
@@ -91,35 +100,40 @@ class Rescue:
 
     def _parts(self, packs: Iterable[tuple[bytes, int]]) -> Iterator[_Part]:
         """What is to be copied, frame by frame, and the end of each pack."""
-        for coming in arriving(self._reader, packs, Arriving):
+        for coming in arriving(self._reader, packs, Arriving, _AHEAD):
             pack = _Pack(coming.name)
             try:
-                for _, blobs in groupby(self._lacking(pack, coming.table()), lambda one: one[1].number):
-                    lacking = list(blobs)
-                    frame = lacking[0][1]
-                    yield _Part(pack, coming.view(frame.offset, frame.sealed), lacking)
+                table = coming.table()
+                lacking, at = self._lacking(pack, table), 0
+                for frame, place in frames_of(table):
+                    wanted = lacking[at : at + frame.count]
+                    at += frame.count
+                    if any(wanted):
+                        yield _Part(pack, frame, place, coming.view(place.offset, place.sealed), wanted)
             except Missing:
                 continue  # another prune was quicker
             except RepositoryError as error:
                 pack.problem = str(error)
-            yield _Part(pack, memoryview(b""), [])
+            yield _Part(pack)
 
-    def _lacking(self, pack: _Pack, table: PackTable) -> list[tuple[bytes, Location]]:
-        """The needed blobs of a pack of which there is no other copy, in its order; none when they are too many."""
-        pack.frames = table.frames
-        lacking: list[tuple[bytes, Location]] = []
-        needed = self._marks.marked(list(table.blobs()))
-        nowhere = self._session.lacking(list(needed))
-        for blob, place in locations(table, needed.__contains__):
-            other = None if blob in nowhere else self._elsewhere(blob, place.tree)
-            if other is None:
-                lacking.append((blob, place))
-            elif other != _ON_ITS_WAY:
+    def _lacking(self, pack: _Pack, table: PackTable) -> bytearray:
+        """For each blob of a pack how many copies there are, `NONE` for one that need not be copied out of it.
+
+        That is one that nobody needs, or that was read in another pack; or any, when all together are too many.
+        """
+        blobs = list(table.blobs())
+        lacking = self._marks.copies(blobs)
+        asked = [n for n, copies in enumerate(lacking) if copies == SEVERAL or (copies and not self._known)]
+        nowhere = self._session.lacking([blobs[number] for number in asked])
+        for number in asked:
+            other = None if blobs[number] in nowhere else self._elsewhere(blobs[number], table.tree)
+            lacking[number] = NONE if other is not None else SEVERAL
+            if other:
                 pack.others.add(other)
-        cost = sum(place.length for _, place in lacking)
+        cost = sum(compress((length for frame in table.frames for length in unpack_lengths(frame.lengths)), lacking))
         if self._budget is not None and self._planned + cost > self._budget:
             pack.problem = "to copy what is needed of it would be more than was allowed"
-            return []
+            return bytearray(len(lacking))
         self._planned += cost
         return lacking
 
@@ -139,34 +153,36 @@ class Rescue:
             self._reader.index.distrust(blob)  # what can't be read is not relied upon any more, so it is put anew
         return _ON_ITS_WAY if self._session.has(blob) else None
 
-    def _opened(self, part: _Part) -> tuple[_Part, _Found]:
+    def _opened(self, part: _Part) -> _Copies:
         """Open a frame, and compare what is to be copied with its names. Raises `StorageError`."""
-        blobs: list[bytes] = []
-        if not part.blobs:
-            return part, blobs
-        place = part.blobs[0][1]
-        frame = part.pack.frames[place.number - 1]
+        pack, frame, place, sealed, wanted = part
+        if frame is None or place is None:
+            return _Copies(pack, False, False, [], [])
+        blobs = list(compress(frame.blobs(), wanted))
+        ids = [blob for blob, _, _ in blobs]
+        found: list[bytes] | Frame | KdnaError
         try:
-            packed = self._reader.unseal(place, part.sealed)
+            packed = self._reader.unseal(place, sealed)
             raw = self._reader.unpack(place, packed)
-            if len(part.blobs) == frame.count and frame.raw >= FRAME_RAW // 2:  # small ones are put together
-                for blob, one in part.blobs:
-                    self._reader.view(raw, one, blob, one.tree)
-                return part, Frame(frame.method, packed, frame.raw, frame.ids, frame.lengths)
-            return part, [self._reader.cut(raw, one, blob, one.tree) for blob, one in part.blobs]
+            views = self._reader.views(raw, place, blobs)
+            if len(blobs) == frame.count and frame.raw >= FRAME_RAW // 2:  # small ones are put together
+                found = Frame(frame.method, packed, frame.raw, frame.ids, frame.lengths)
+            else:
+                found = [bytes(view) for view in views]
         except (RepositoryError, Missing) as error:
-            return part, error
+            found = error
+        return _Copies(pack, place.tree, SEVERAL in wanted, ids, found)
 
-    def _copy(self, part: _Part, found: list[bytes] | Frame) -> None:
+    def _copy(self, copies: _Copies, found: list[bytes] | Frame) -> None:
         """Put what came of a frame into new packs, but for blobs that came out of another pack meanwhile."""
-        session, tree, size = self._session, part.blobs[0][1].tree, 0
-        lacking = session.lacking([blob for blob, _ in part.blobs])
+        session, tree, size = self._session, copies.tree, 0
+        lacking = session.lacking(copies.ids) if copies.several else set(copies.ids)
         if isinstance(found, Frame):
             if lacking:
                 session.put_frame(found, tree)
                 size = found.raw
         else:
-            for (blob, _), whole in zip(part.blobs, found, strict=True):
+            for blob, whole in zip(copies.ids, found, strict=True):
                 if blob in lacking:
                     lacking.remove(blob)  # it may be in this frame twice
                     session.put_checked(blob, whole, tree)
