@@ -86,8 +86,13 @@ def test_a_tree_is_read_once_however_many_backups_have_it(client, medium, source
     fresh = Client(lambda: MemoryStorage(medium), tmp_path / "fresh")
     from kdna.repository.reader import Reader
 
-    plain = Reader.blob
-    monkeypatch.setattr(Reader, "blob", lambda self, blob, tree: reads.append(blob) or plain(self, blob, tree))
+    plain = Reader.cut
+
+    def cut(self, raw, place, blob, tree):
+        reads.append(blob)
+        return plain(self, raw, place, blob, tree)
+
+    monkeypatch.setattr(Reader, "cut", cut)
     marked(fresh, sids)
     assert len(reads) == len(set(reads)) == 6
 

@@ -204,6 +204,11 @@ class Index:
             else:
                 return tables
 
+    def let_go(self) -> None:
+        """Give back the memory of what was looked at: it stays mapped, and is read again where it is wanted."""
+        for table in self._tables:
+            table.let_go()
+
     @property
     def own(self) -> AbstractSet[bytes]:
         """The packs that were added since the last look at the server; it grows with them."""

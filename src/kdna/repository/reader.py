@@ -259,6 +259,12 @@ class Reader:
                 self._frames.popitem(last=False)
         return raw
 
+    def let_go(self) -> None:
+        """Give back the memory of frames that were kept, and of what was looked at in the index."""
+        with self._lock:
+            self._frames.clear()
+        self.index.let_go()
+
     def frame_again(self, location: Location) -> bytes:
         """A frame that did not open, read once more: what the server gave wrongly, it may give rightly now.
 

@@ -9,15 +9,16 @@ everything; a verification counts.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from kdna.errors import Damaged, KdnaError, Missing, Refused, RepositoryError, StorageError
 from kdna.repository import layout
-from kdna.repository.lookup import Lookup
+from kdna.repository.lookup import Location, Lookup
 from kdna.repository.opening import Repository
 from kdna.repository.pack import PackTable
 from kdna.repository.reader import PARALLEL, Reader
@@ -28,6 +29,7 @@ from kdna.snapshot.node import FOLDER, ID, Node, check_node, decode_part
 from kdna.upkeep.marks import Marks
 
 _BATCH = 4096  # tree blobs that are sorted by where they lie
+_GATHERED = 128 * 1024  # bytes of ids that entries name, before they are marked together
 _split_ids = struct.Struct(f"{ID}s").iter_unpack
 
 
@@ -78,6 +80,8 @@ class Reachability:
         self._walked = {False: self.marks.like(), True: self.marks.like()}
         self._walked_late: set[tuple[bytes, bool]] = set()
         self._waiting: list[_Wanted] = []
+        self._plain: list[tuple[_Wanted, list[Node]]] = []  # entries that lead nowhere else, not yet marked
+        self._plain_bytes = 0  # of the ids that they name
 
     def include(self, sids: Iterable[str]) -> None:
         """Mark what these backups need, unless they are included already. Those that are gone by now are left out.
@@ -96,30 +100,28 @@ class Reachability:
                 continue
             self._need(root, record.sid, b"")
             self._walk()
+        self._reader.let_go()
 
     def _walk(self) -> None:
         """Go through what waits, and what that leads to."""
         while self._waiting:
             batch, self._waiting = self._waiting[-_BATCH:], self._waiting[:-_BATCH]
-            for wanted in self._sorted(batch):
+            for wanted, place in self._sorted(batch):
                 try:
-                    self._go_through(wanted)
+                    self._go_through(wanted, place)
                 except (RepositoryError, Missing) as error:
                     self._report(Trouble(wanted.sid, wanted.path, wanted.blob, error))
+        self._mark_plain()
 
-    def _sorted(self, batch: list[_Wanted]) -> list[_Wanted]:
-        """By pack and frame, so that each frame is opened once."""
+    def _sorted(self, batch: list[_Wanted]) -> list[tuple[_Wanted, Location | None]]:
+        """By pack and frame, so that each frame is opened once; with the place where each is."""
         where = self._reader.index.where
+        places = [(wanted, next(iter(where(wanted.blob)), None)) for wanted in batch]
+        return sorted(places, key=lambda one: (one[1].pack, one[1].number, one[1].start) if one[1] else (b"", 0, 0))
 
-        def place(wanted: _Wanted) -> tuple[bytes, int, int]:
-            found = where(wanted.blob)
-            return (found[0].pack, found[0].number, found[0].start) if found else (b"", 0, 0)
-
-        return sorted(batch, key=place)
-
-    def _go_through(self, wanted: _Wanted) -> None:
+    def _go_through(self, wanted: _Wanted, place: Location | None) -> None:
         """Read one tree blob and mark what it names. Raises `Damaged`, `StorageError`."""
-        data = self._reader.blob(wanted.blob, tree=True)
+        data = self._read(wanted.blob, place)
         if wanted.listing:
             if len(data) % ID:
                 raise Damaged("a list of blobs makes no sense", damage_hint("it"))
@@ -137,16 +139,28 @@ class Reachability:
                 else:
                     plain.append(node)
         finally:  # what comes before something damaged is needed, too
-            self._mark_contents(plain, wanted)
+            self._plain.append((wanted, plain))
+            self._plain_bytes += sum(len(node.content) for node in plain)
+            if self._plain_bytes >= _GATHERED:
+                self._mark_plain()
 
-    def _mark_contents(self, nodes: Sequence[Node], wanted: _Wanted) -> None:
+    def _read(self, blob: bytes, place: Location | None) -> bytes:
+        """A tree blob, from where it was found a moment ago, or from wherever else there is one."""
+        if place is not None:
+            with contextlib.suppress(Damaged, Missing):
+                return self._reader.cut(self._reader.frame(place), place, blob, tree=True)
+        return self._reader.blob(blob, tree=True)
+
+    def _mark_plain(self) -> None:
         """Mark, all together, what entries name that lead nowhere else."""
-        lacking = set(self.marks.add_all(_ids(b"".join([node.content for node in nodes]))))
+        entries, self._plain, self._plain_bytes = self._plain, [], 0
+        lacking = set(self.marks.add_all(_ids(b"".join([node.content for _, nodes in entries for node in nodes]))))
         if lacking:
-            for node in nodes:
-                for blob in node.ids():
-                    if blob in lacking:
-                        self._mark(blob, wanted.sid, _below(wanted.path, node.name))
+            for wanted, nodes in entries:
+                for node in nodes:
+                    for blob in node.ids():
+                        if blob in lacking:
+                            self._mark(blob, wanted.sid, _below(wanted.path, node.name))
 
     def _need(self, node: Node, sid: str, path: bytes) -> None:
         """Mark what an entry names; what has to be gone through waits."""
