@@ -48,6 +48,7 @@ RAW_BITS = 28
 MOST_BITS = 24  # of the fan-out
 BLOCK_BITS = 3  # a block is 2**3 values of the leading bits: some 4 KiB of rows
 _AT_ONCE = 16 * 1024  # rows
+_FEW = 4 * 1024  # rows of a table of which all ids are kept at hand
 _BLOCKS_AT_ONCE = 1024
 _HEAD = struct.Struct(">I")
 _split = struct.Struct(f"={ID}s3I").iter_unpack
@@ -103,6 +104,7 @@ class Lookup:
         self._shift = 32 - self.bits
         self._sound = bytearray(block_count(self.bits))  # blocks that were compared
         self._whole = False  # whether all were
+        self._ids: frozenset[bytes] | None = None
         view = memoryview(data)
         fan = len(MAGIC) + self.rows * ROW
         checks = fan + 4 * ((1 << self.bits) + 1)
@@ -197,7 +199,11 @@ class Lookup:
         """
         data, find, head, shift, sound = self._data, self._data.find, _HEAD.unpack_from, self._shift, self._sound
         fan, words, pack_of = self._fan, self._words, self.pack_of
-        for number, blob in enumerate(blobs):
+        numbered: Iterable[tuple[int, bytes]] = enumerate(blobs)
+        if self.rows <= _FEW:
+            few = self._few()
+            numbered = [one for one in numbered if one[1] in few]
+        for number, blob in numbered:
             slot = head(blob)[0] >> shift
             if not sound[slot >> BLOCK_BITS]:
                 self._check(slot >> BLOCK_BITS)
@@ -215,6 +221,8 @@ class Lookup:
 
     def lacking(self, blobs: Sequence[bytes]) -> list[bytes]:
         """Those of many blobs that no usable pack holds. The same as `has`, in a loop that calls nothing of ours."""
+        if self.rows <= _FEW and self._few().isdisjoint(blobs):
+            return list(blobs)
         data, find, head, shift, sound = self._data, self._data.find, _HEAD.unpack_from, self._shift, self._sound
         fan, words, pack_of, usable = self._fan, self._words, self.pack_of, self._usable
         all_usable = 0 not in usable
@@ -246,7 +254,9 @@ class Lookup:
 
     def _places(self, blob: bytes) -> list[tuple[int, int, int, int]]:
         """(number of the row, frame, start, length) of every copy of a blob."""
-        data, found = self._data, []
+        data, found = self._data, list[tuple[int, int, int, int]]()
+        if self.rows <= _FEW and blob not in self._few():
+            return found
         slot = _HEAD.unpack_from(blob)[0] >> self._shift
         if not self._sound[slot >> BLOCK_BITS]:
             self._check(slot >> BLOCK_BITS)
@@ -262,6 +272,12 @@ class Lookup:
             else:
                 at = data.find(blob, at + 1, high)
         return found
+
+    def _few(self) -> frozenset[bytes]:
+        """All ids of a small table. A repository has several of these, and most of what is looked for is in none."""
+        if self._ids is None:
+            self._ids = frozenset(self.ids(0, 1 << 32))
+        return self._ids
 
     def _location(self, frame: int, start: int, length: int) -> tuple[bool, Location] | None:
         """Where a row leads, and whether that counts; None when its segment is gone."""
