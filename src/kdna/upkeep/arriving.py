@@ -17,7 +17,7 @@ from kdna.repository.parallel import in_order
 from kdna.repository.reader import Reader
 from kdna.seal.envelope import HEADER_MAX
 
-_PIECE = 2 * 1024 * 1024
+_PIECE = 1024 * 1024
 _AHEAD = 4  # pieces that are on their way, or wait for their turn
 _START = 64 * 1024  # bytes of a pack in which its table is looked for first
 _Piece = bytes | Damaged | Missing

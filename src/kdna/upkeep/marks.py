@@ -68,6 +68,11 @@ class Marks:
             rows.count(blobs, found)
         return found
 
+    def let_go(self) -> None:
+        """Give back the memory of what was looked at in the tables."""
+        for table in self.tables:
+            table.let_go()
+
     def know(self, index: Index) -> bool:
         """Whether every pack that an index speaks of now was spoken of, or listed at least, when this was made."""
         segments = frozenset[str]().union(*(table.sources for table in self.tables))

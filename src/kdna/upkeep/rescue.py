@@ -123,6 +123,7 @@ class Rescue:
         """
         blobs = list(table.blobs())
         lacking = self._marks.copies(blobs)
+        self._marks.let_go()
         asked = [n for n, copies in enumerate(lacking) if copies == SEVERAL or (copies and not self._known)]
         nowhere = self._session.lacking([blobs[number] for number in asked])
         for number in asked:
