@@ -152,6 +152,27 @@ def test_a_pack_that_could_not_be_read_stays_until_what_is_needed_of_it_is_found
     assert [files_of(fresh, sid) for sid in (last, again)] == [{0, 3}] * 2
 
 
+def test_what_a_backup_stored_anew_since_marking_is_read_there_and_not_copied(repository, medium, tmp_path):
+    doomed = back_up(repository, range(4))
+    last = back_up(repository, {0, 3})
+    repository.forget(doomed)
+    (going,) = frames_of(repository)
+    reader = repository.reader()
+    reader.refresh()
+    reach = Reachability(repository, reader)
+    reach.include([last])
+    condemn(repository.storage, repository.seal, [going])
+    back_up(client(medium, tmp_path / "other", SECRET), {0, 3})  # relies on nothing that is condemned
+    (anew,) = frames_of(repository).keys() - {going}
+    with repository.session(reader, {"host": "h"}) as session:
+        rescue = Rescue(reader, session, reach.marks, Counts(), None)
+        assert [one.others for one in rescue.secure([(going, reader.packs[going])])] == [frozenset([anew])]
+        session.flush()
+        assert (rescue.copied, rescue.made()) == (0, frozenset())
+    medium.change(layout.pack(going), None)
+    assert files_of(client(medium, tmp_path / "fresh", SECRET), last) == {0, 3}
+
+
 def test_a_frame_that_holds_other_bytes_than_its_table_says_is_not_copied_as_it_is(repository, medium):
     """It was sealed as it is, by a client that errs or lies, so that only the names of its blobs tell."""
     hashed = repository.seal.hasher(tree=False)

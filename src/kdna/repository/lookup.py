@@ -17,6 +17,8 @@ into the rows (the fan-out, as in git's pack index): a search looks at about six
 A disk that errs must not make a blob seem stored that is not. What is said of packs is read and compared when a table
 is opened. Blobs are a hundred times more, so their rows are compared block by block, when something is looked for there
 for the first time: a look costs what it looks at.
+Only of a table with few rows all are read at the first look, and their ids kept: most of what is looked for is not in
+the small ones.
 
 A table outlives its segments. Each pack remembers by which segment it was named, and counts only as long as that one is
 listed (`keep`). So a table always says what its remaining segments say, and nothing else; and when a prune has written
