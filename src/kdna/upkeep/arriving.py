@@ -17,7 +17,7 @@ from kdna.repository.parallel import in_order
 from kdna.repository.reader import Reader
 from kdna.seal.envelope import HEADER_MAX
 
-_PIECE = 1024 * 1024
+_PIECE = 2 * 1024 * 1024
 _AHEAD = 4  # pieces that are on their way, or wait for their turn
 _START = 64 * 1024  # bytes of a pack in which its table is looked for first
 _Piece = bytes | Damaged | Missing
@@ -101,22 +101,26 @@ _Kind = TypeVar("_Kind", bound=Arriving)
 
 
 def arriving(
-    reader: Reader, packs: Iterable[tuple[bytes, int]], kind: type[_Kind], ahead: int = _AHEAD
+    reader: Reader, packs: Iterable[tuple[bytes, int]], kind: type[_Kind], ahead: int = _AHEAD, size: int | None = None
 ) -> Iterator[_Kind]:
-    """Packs of these names and sizes, any of which may be gone; each can be asked until the next is. `StorageError`."""
+    """Packs of these names and sizes, any of which may be gone; each can be asked until the next is. `StorageError`.
+
+    `ahead` pieces of `size` bytes are on their way. Small ones cost more requests and less memory.
+    """
+    step = size or _PIECE
 
     def read(place: tuple[bytes, int]) -> _Piece:
         name, start = place
         try:
-            return reader.read(layout.pack(name), start, _PIECE)
+            return reader.read(layout.pack(name), start, step)
         except (Damaged, Missing) as error:
             return error
 
     wanted = list(packs)
-    places = ((name, start) for name, size in wanted for start in range(0, size, _PIECE))
+    places = ((name, start) for name, length in wanted for start in range(0, length, step))
     pieces = in_order(read, places, ahead, "kdna-arriving")
-    for name, size in wanted:
-        own = islice(pieces, len(range(0, size, _PIECE)))
-        yield kind(reader, name, size, own)
+    for name, length in wanted:
+        own = islice(pieces, len(range(0, length, step)))
+        yield kind(reader, name, length, own)
         for _ in own:  # what nobody asked for
             pass

@@ -26,6 +26,7 @@ from kdna.upkeep.marks import NONE, SEVERAL, Marks
 
 _ON_ITS_WAY = b""  # into a pack of this session
 _AHEAD = 2  # pieces of packs that are on their way, or wait for their turn
+_PIECE = 1024 * 1024  # bytes; so little because frames are held besides, and packs that are made
 
 
 class Secured(NamedTuple):
@@ -100,7 +101,7 @@ class Rescue:
 
     def _parts(self, packs: Iterable[tuple[bytes, int]]) -> Iterator[_Part]:
         """What is to be copied, frame by frame, and the end of each pack."""
-        for coming in arriving(self._reader, packs, Arriving, _AHEAD):
+        for coming in arriving(self._reader, packs, Arriving, _AHEAD, _PIECE):
             pack = _Pack(coming.name)
             try:
                 table = coming.table()
