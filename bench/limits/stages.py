@@ -29,7 +29,7 @@ STAGES = {
     "compress": ["kdna.repository.compress:compress"],
     "check": ["kdna.repository.compress:_holds"],
     "encrypt": ["kdna.seal.envelope:ObjectWriter.frame"],
-    "pack": ["kdna.repository.pack:seal_pack"],
+    "pack": ["kdna.repository.pack:OpenPack.close"],
     "store": ["kdna.storage.local:LocalStorage.create LocalStorage.rename LocalStorage.sync"],
     "fetch": ["kdna.storage.local:LocalStorage.read LocalStorage.list"],
     "decrypt": ["kdna.seal.envelope:ObjectReader.frame"],

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kdna.errors import Damaged
 from kdna.repository.compress import STORED, ZSTD, compress, decompress
-from kdna.repository.pack import Frame, PackTable, pack_record, read_table, seal_pack, unpack_record
+from kdna.repository.pack import Frame, OpenPack, PackTable, pack_record, read_table, seal_pack, unpack_record
 from kdna.repository.padding import padded_length
 from kdna.seal.encrypted import Encrypted
 from kdna.seal.keys import derive
@@ -48,6 +48,20 @@ def test_every_blob_lies_where_the_table_says(seal):
         raw = decompress(frame.method, data, frame.raw)
         assert [raw[start : start + length] for _, start, length in frame.blobs()] == expected
         offset += frame.sealed
+
+
+def test_the_memory_of_a_frame_may_serve_again_as_soon_as_the_next_one_came():
+    pack = OpenPack(SEALS[0], False)
+    room = bytearray(b"first")
+    pack.add(frame_of(b"first")._replace(method=STORED, data=memoryview(room)))
+    pack.add(frame_of(b"second"))
+    room[:] = b"other"
+    sealed = pack.close()
+    stored = b"".join(sealed.parts)
+    at = sealed.table.first
+    frames = [SEALS[0].reader(stored).frame(1, stored[at : at + sealed.table.frames[0].sealed], last=False)]
+    frames.append(SEALS[0].reader(stored).frame(2, stored[at + sealed.table.frames[0].sealed :][:22], last=True))
+    assert frames == [b"first", b"second"]
 
 
 def test_a_longer_table_asks_for_the_bytes_it_needs_and_no_more():

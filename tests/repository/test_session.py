@@ -475,7 +475,7 @@ def test_a_server_that_fails_is_told_of_in_the_callers_thread(medium, tmp_path, 
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("stage", ["compress", "seal_pack"])
+@pytest.mark.parametrize("stage", ["compress", "OpenPack", "OpenPack.add", "OpenPack.close"])
 @pytest.mark.parametrize("last", [False, True])
 def test_a_stage_that_fails_is_told_of_in_the_callers_thread(medium, tmp_path, small, monkeypatch, stage, last):
     error = RuntimeError("a bug, or no memory")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -101,28 +101,57 @@ _encoder = msgspec.msgpack.Encoder()
 _frames_decoder = msgspec.msgpack.Decoder(list[FrameTable])
 
 
-def seal_pack(seal: Seal, tree: bool, frames: list[Frame]) -> SealedPack:
-    """Seal frames into a pack; its name is the SHA-256 of the stored bytes.
+class OpenPack:
+    """A pack being filled. Each frame is sealed when the next one comes, for only the last may say that it is the last.
 
-    Empties `frames` as it goes, so that a pack is not held in memory twice.
+    So of a frame there is either what was compressed or what was sealed of it, and never both for long.
     """
-    writer = seal.writer(Kind.TREE_PACK if tree else Kind.DATA_PACK)
-    tables = [FrameTable(len(f.data) + TAG, f.raw, f.method, f.ids, f.lengths) for f in frames]
-    first = writer.frame(0, pack_record(_encoder.encode(tables)), last=False)
-    parts = [writer.header(len(first)), first]
-    frames.reverse()
-    parts.extend(writer.frame(at, frames.pop().data, last=at == len(tables)) for at in range(1, len(tables) + 1))
-    size = sum(map(len, parts))
-    parts.append(os.urandom(padded_length(size) - size))
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    table = PackTable(digest.digest(), padded_length(size), tree, len(parts[0]) + len(first), tables)
-    try:
-        check_pack(table, "a new pack")
-    except Damaged as error:
-        raise RuntimeError(f"{error}; no reader would take it, so it was not stored") from None
-    return SealedPack(table, parts)
+
+    def __init__(self, seal: Seal, tree: bool) -> None:
+        self.size = 0  # bytes of the frames so far, without what sealing adds
+        self._tree = tree
+        self._writer = seal.writer(Kind.TREE_PACK if tree else Kind.DATA_PACK)
+        self._tables: list[FrameTable] = []
+        self._parts: list[bytes] = []
+        self._newest: Frame | None = None
+
+    def add(self, frame: Frame) -> None:
+        """Take one more frame; its data has to stay as it is until the next one was added, or the pack closed."""
+        self._seal_newest(last=False)
+        self._newest = frame
+        self.size += len(frame.data)
+
+    def _seal_newest(self, last: bool) -> None:
+        frame, self._newest = self._newest, None
+        if frame:
+            self._parts.append(self._writer.frame(len(self._parts) + 1, frame.data, last))
+            self._tables.append(FrameTable(len(frame.data) + TAG, frame.raw, frame.method, frame.ids, frame.lengths))
+
+    def close(self) -> SealedPack:
+        """The finished pack; its name is the SHA-256 of the stored bytes."""
+        self._seal_newest(last=True)
+        first = self._writer.frame(0, pack_record(_encoder.encode(self._tables)), last=False)
+        parts = [self._writer.header(len(first)), first, *self._parts]
+        size = sum(map(len, parts))
+        parts.append(os.urandom(padded_length(size) - size))
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(part)
+        before = len(parts[0]) + len(first)
+        table = PackTable(digest.digest(), padded_length(size), self._tree, before, self._tables)
+        try:
+            check_pack(table, "a new pack")
+        except Damaged as error:
+            raise RuntimeError(f"{error}; no reader would take it, so it was not stored") from None
+        return SealedPack(table, parts)
+
+
+def seal_pack(seal: Seal, tree: bool, frames: Iterable[Frame]) -> SealedPack:
+    """A pack of these frames."""
+    pack = OpenPack(seal, tree)
+    for frame in frames:
+        pack.add(frame)
+    return pack.close()
 
 
 def read_table(seal: Seal, name: bytes, size: int, start: bytes) -> PackTable | int:

@@ -3,7 +3,7 @@
 The caller's thread names and gathers blobs; two or more threads compress frames and seal packs; a few send them. Each
 stage takes a permit before it starts, so whoever is ahead waits and memory stays flat however large the source is:
 
-    put -> [frame, 2 MiB] -> compress -> [frames of a pack, 8 MiB] -> seal, hash -> [pack] -> create on the storage
+    put -> [frame, 2 MiB] -> compress, seal -> [pack, 8 MiB] -> table, hash -> [pack] -> create on the storage
 
 A pack that is stored is told to `arrived`; nothing else is remembered of it. The first failure of any stage stops all
 of them and is raised from the next `put` or from `finish`; it is a storage error and never one of the source.
@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from kdna.repository import layout
 from kdna.repository.compress import STORED, compress
-from kdna.repository.pack import FRAME_RAW, PACK_SIZE, Frame, SealedPack, seal_pack
+from kdna.repository.pack import FRAME_RAW, PACK_SIZE, Frame, OpenPack, SealedPack
 from kdna.repository.parallel import in_order_by
 from kdna.seal.envelope import Seal
 from kdna.storage.base import Storage
@@ -33,81 +33,89 @@ Thing = TypeVar("Thing")
 Result = TypeVar("Result")
 
 
+class _Gathered:
+    """Blobs that are going to be one frame."""
+
+    def __init__(self) -> None:
+        self.ids: list[bytes] = []
+        self.lengths: list[int] = []
+        self.length = 0  # bytes
+        self.only = b""  # the blob, as long as there is one: a large one mostly stays alone, and is not copied then
+        self.room: bytearray | None = None  # where they lie one after another, once there are more
+
+
 class Gatherer:
     """Blobs of one kind on their way into packs; `put` is called from one thread only."""
 
     def __init__(self, pipeline: Pipeline, tree: bool) -> None:
         self._pipeline = pipeline
         self._tree = tree
-        self._blobs: list[bytes] = []
-        self._ids: list[bytes] = []
-        self._raw = 0
-        self._ready: list[Frame] = []  # compressed frames that wait for a pack to be full
-        self._ready_bytes = 0
+        self._gathered = _Gathered()
+        self._pack: OpenPack | None = None
+        self._held: bytearray | None = None  # room of the newest frame in the pack, when it is stored as it is
         self._lock = threading.Lock()
 
     def put(self, blob_id: bytes, data: bytes) -> None:
         """Take a blob that is not stored yet. Raises what stopped the pipeline."""
-        if self._raw + len(data) > FRAME_RAW:
+        if self._gathered.length + len(data) > FRAME_RAW:
             self.close_frame()
-        self._blobs.append(data)
-        self._ids.append(blob_id)
-        self._raw += len(data)
+        gathered = self._gathered
+        start, end = gathered.length, gathered.length + len(data)
+        if gathered.room is not None:
+            gathered.room[start:end] = data
+        elif not gathered.ids:
+            gathered.only = data
+        else:
+            gathered.room = self._pipeline.room()
+            gathered.room[:start] = gathered.only
+            gathered.room[start:end] = data
+            gathered.only = b""
+        gathered.ids.append(blob_id)
+        gathered.lengths.append(len(data))
+        gathered.length = end
 
     def close_frame(self) -> None:
         """Send off the frame being gathered, however small."""
-        if not self._blobs:
-            return
-        blobs, ids = self._blobs, self._ids
-        self._blobs, self._ids, self._raw = [], [], 0
-        self._pipeline.compress(lambda: self._compressed(blobs, ids))
+        gathered = self._gathered
+        if gathered.ids:
+            self._gathered = _Gathered()
+            self._pipeline.compress(lambda: self._compressed(gathered))
 
-    def _compressed(self, blobs: list[bytes], ids: list[bytes]) -> None:
+    def _compressed(self, gathered: _Gathered) -> None:
         """Compress a frame. Runs in a worker."""
-        lengths = pack_numbers(f"<{len(blobs)}I", *map(len, blobs))
-        raw, length = self._joined(blobs)
-        blobs.clear()  # whoever started this still holds the list
-        method, data = compress(raw, length)
-        if method != STORED and isinstance(raw, bytearray):
-            self._pipeline.buffers.append(raw)
-        self._add(Frame(method, data, length, b"".join(ids), lengths))
-
-    def _joined(self, blobs: list[bytes]) -> tuple[bytes | bytearray, int]:
-        """Blobs one after another, with their length. Room for a frame serves again: to get new memory takes time."""
-        if len(blobs) == 1:
-            return blobs[0], len(blobs[0])
-        try:
-            raw = self._pipeline.buffers.pop()
-        except IndexError:
-            raw = bytearray(FRAME_RAW)
-        end = 0
-        for blob in blobs:
-            start, end = end, end + len(blob)
-            raw[start:end] = blob
-        return raw, end
+        room, ids = gathered.room, b"".join(gathered.ids)
+        lengths = pack_numbers(f"<{len(gathered.lengths)}I", *gathered.lengths)
+        method, data = compress(gathered.only if room is None else room, gathered.length)
+        gathered.only, gathered.room = b"", None  # whoever started this still holds it
+        if room is not None and method != STORED:
+            self._pipeline.rooms.append(room)
+            room = None
+        self._add(Frame(method, data, gathered.length, ids, lengths), room)
 
     def put_frame(self, frame: Frame) -> None:
         """Take a frame that was compressed before, and opened since. Raises what stopped the pipeline."""
-        self._pipeline.compress(lambda: self._add(frame))  # a worker, since this may complete a pack
+        self._pipeline.compress(lambda: self._add(frame))  # a worker, since it seals, and may complete a pack
 
-    def _add(self, frame: Frame) -> None:
-        """Put a compressed frame into the pack that is being filled; when that is full, seal and send it."""
+    def _add(self, frame: Frame, room: bytearray | None = None) -> None:
+        """Put a frame, and the `room` its data is in, into the pack being filled; send that when it is full."""
         with self._lock:
-            if not self._ready:
-                self._pipeline.open_pack()
-            self._ready.append(frame)
-            self._ready_bytes += len(frame.data)
-            if self._ready_bytes < PACK_SIZE:
+            if self._pack is None:
+                self._pack = self._pipeline.open_pack(self._tree)
+            self._pack.add(frame)
+            sealed, self._held = self._held, room
+            if sealed is not None:
+                self._pipeline.rooms.append(sealed)
+            if self._pack.size < PACK_SIZE:
                 return
-            frames, self._ready, self._ready_bytes = self._ready, [], 0
-        self._pipeline.send(self._tree, frames)
+            full, self._pack, self._held = self._pack, None, None
+        self._pipeline.send(full)
 
     def close_pack(self) -> None:
-        """Seal and send what is ready; every frame must have been compressed."""
+        """Send the pack being filled; every frame must have been compressed."""
         with self._lock:
-            frames, self._ready, self._ready_bytes = self._ready, [], 0
-        if frames:
-            self._pipeline.send(self._tree, frames)
+            pack, self._pack, self._held = self._pack, None, None
+        if pack is not None:
+            self._pipeline.send(pack)
 
 
 class Pipeline:
@@ -121,7 +129,7 @@ class Pipeline:
         self._senders = ThreadPoolExecutor(_SENDERS, "kdna-send")
         self._frames = threading.Semaphore(_WORKERS + 1)
         self._packs = threading.Semaphore(_PACKS)
-        self.buffers: list[bytearray] = []  # of frames, not in use
+        self.rooms: list[bytearray] = []  # for the blobs of a frame, not in use
         self._idle = threading.Condition()
         self._running = 0
         self.failure: BaseException | None = None
@@ -138,14 +146,22 @@ class Pipeline:
         self._frames.acquire()
         self._start(self._workers, job, self._frames)
 
-    def open_pack(self) -> None:
-        """Wait until one more pack may be in memory. What is not being filled by a gatherer is on its way out."""
-        self._packs.acquire()
-
-    def send(self, tree: bool, frames: list[Frame]) -> None:
-        """Seal the frames of an open pack here and now, and store it when a sender is free."""
+    def room(self) -> bytearray:
+        """Room for the blobs of a frame. It serves again: to get new memory takes time."""
         try:
-            sealed = seal_pack(self._seal, tree, frames)
+            return self.rooms.pop()
+        except IndexError:
+            return bytearray(FRAME_RAW)
+
+    def open_pack(self, tree: bool) -> OpenPack:
+        """A new pack, when one more may be in memory. What is not being filled is on its way out."""
+        self._packs.acquire()
+        return OpenPack(self._seal, tree)
+
+    def send(self, pack: OpenPack) -> None:
+        """Close a pack here and now, and store it when a sender is free."""
+        try:
+            sealed = pack.close()
         except BaseException:
             self._packs.release()
             raise
@@ -195,7 +211,7 @@ class Pipeline:
         self.data.close_frame()
         self.trees.close_frame()
         self._wait()
-        self.buffers.clear()  # others may need the memory now
+        self.rooms.clear()  # others may need the memory now
         self.data.close_pack()
         self.trees.close_pack()
         self._wait()
