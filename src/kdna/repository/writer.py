@@ -27,7 +27,7 @@ from kdna.storage.base import Storage
 
 _WORKERS = max(2, min(8, os.cpu_count() or 2))
 _SENDERS = 3
-_PACKS = 4  # at once: being filled (one of data, one of trees), sealed or sent
+_PACKS = 3  # at once: being filled (one of data, one of trees) or sent
 
 Thing = TypeVar("Thing")
 Result = TypeVar("Result")
