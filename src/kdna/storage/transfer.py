@@ -10,7 +10,7 @@ from typing import Any, cast
 from kdna.storage.ssh_library import asyncssh
 
 _IN_FLIGHT = 4 << 20  # bytes asked for or sent and not answered yet, per object
-_NEAR = 1 << 20  # the same of what is sent to a server that is not distant: each byte is held several times meanwhile
+_NEAR = 1 << 19  # the same of what is sent to a server that is not distant: each byte is held several times meanwhile
 
 
 class Later:
