@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +34,22 @@ def make_key(path: Path, passphrase: str = "", kind: str = "ed25519") -> Path:
     command = [KEYGEN, "-q", "-t", kind, "-N", passphrase, "-C", f"test {path.name}", "-f", str(path)]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
     return path
+
+
+@contextlib.contextmanager
+def agent(path: Path) -> Iterator[None]:
+    """A real ssh-agent that answers at a socket."""
+    assert AGENT
+    assert ADD
+    process = subprocess.Popen([AGENT, "-D", "-a", str(path)], stdout=subprocess.DEVNULL)
+    try:
+        env = {**os.environ, "SSH_AUTH_SOCK": str(path)}
+        while subprocess.run([ADD, "-l"], env=env, capture_output=True).returncode == 2:  # nobody answers there yet
+            assert process.poll() is None
+        yield
+    finally:
+        process.terminate()
+        process.wait()
 
 
 @dataclass

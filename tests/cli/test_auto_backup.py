@@ -169,10 +169,7 @@ def test_a_server_that_needs_the_agent_is_refused(
     key = openssh.make_key(tmp_path / "key", kind="ed25519")
     sshd.authorize(key)
     monkeypatch.setenv("HOME", str(user))
-    agent = subprocess.Popen([openssh.AGENT, "-D", "-a", str(tmp_path / "agent")], stdout=subprocess.DEVNULL)
-    try:
-        while not (tmp_path / "agent").exists():
-            assert agent.poll() is None
+    with openssh.agent(tmp_path / "agent"):
         monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
         subprocess.run([openssh.ADD, "-q", str(key)], check=True, stdin=subprocess.DEVNULL, capture_output=True)
         key.unlink()
@@ -189,9 +186,6 @@ def test_a_server_that_needs_the_agent_is_refused(
         assert "lets you in with the key" in outcome.error, "an agent that the ssh config names is no help either"
         assert conf(home) == before
         create("-n", "papers", "-p", docs, "--no-check")
-    finally:
-        agent.terminate()
-        agent.wait()
 
 
 def test_an_ssh_key_with_a_passphrase_is_refused(sshd: Server, home: Path, docs: Path, tmp_path: Path) -> None:

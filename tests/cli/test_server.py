@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import stat
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -386,15 +385,9 @@ def test_an_agent_serves_for_the_login(own_sshd: Server, tmp_path: Path, monkeyp
     if not openssh.AGENT or not openssh.ADD:
         pytest.skip("ssh-agent is not installed")
     socket_path = tmp_path / "agent"
-    agent = subprocess.Popen([openssh.AGENT, "-D", "-a", str(socket_path)], stdout=subprocess.DEVNULL)
-    try:
+    with openssh.agent(socket_path):
         monkeypatch.setenv("SSH_AUTH_SOCK", str(socket_path))
-        while subprocess.run([openssh.ADD, "-l"], capture_output=True).returncode == 2:  # nobody answers there yet
-            time.sleep(0.01)
         subprocess.run([openssh.ADD, "-q", str(own_sshd.key)], check=True)
         own_sshd.key.unlink()
         done("server", "add", "-ad", own_sshd.address, "-a", "box", "-r", str(own_sshd.root))
         assert "agent" in done("server", "status", "box", "--json").answer["login"]
-    finally:
-        agent.terminate()
-        agent.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,9 @@ from kdna.storage.address import parse_address
 from kdna.storage.link import Link
 from kdna.storage.login import Timing, acknowledge_at_once
 from kdna.storage.ssh import SshConnection
+from kdna.storage.ssh_library import asyncssh
 from sshd import ADD, AGENT, KEYGEN, Server, make_key, start
+from sshd import agent as start_agent
 
 QUICK = Timing(connect=10, reconnect=10)
 
@@ -250,13 +254,9 @@ def agent(
         pytest.skip("OpenSSH's ssh-agent and ssh-add are not installed")
     folder = tmp_path_factory.mktemp("a")
     path = folder / "s"
-    process = subprocess.Popen([AGENT, "-D", "-a", str(path)], stdout=subprocess.DEVNULL)
-    while not path.exists():
-        assert process.poll() is None
-    monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
-    yield
-    process.terminate()
-    process.wait()
+    with start_agent(path):
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
+        yield
 
 
 def add_to_agent(key: Path, passphrase: str = "") -> None:
@@ -291,6 +291,59 @@ def test_too_many_keys_are_a_refusal(own_sshd: Server, connect: Connect, tmp_pat
         add_to_agent(make_key(tmp_path / f"other{number}"))
     with pytest.raises(LoginRefused, match="other3"):
         connect(own_sshd.address)
+
+
+@pytest.mark.usefixtures("agent")
+def test_too_many_keys_are_a_refusal_though_the_server_does_not_say_so(
+    own_sshd: Server, connect: Connect, tmp_path: Path
+) -> None:
+    for number in range(7):
+        add_to_agent(make_key(tmp_path / f"other{number}"))
+    asked = []
+
+    class Impatient(asyncssh.SSHServer):
+        def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+            self.connection = conn
+
+        def public_key_auth_supported(self) -> bool:
+            return True
+
+        def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+            asked.append(key)
+            if len(asked) == 6:
+                self.connection.abort()
+            return False
+
+    with served(own_sshd, Impatient) as port, pytest.raises(LoginRefused, match="other3"):
+        connect(f"ssh://127.0.0.1:{port}")
+    assert len(asked) == 6
+
+
+@contextmanager
+def served(identity: Server, server: Callable[[], asyncssh.SSHServer]) -> Iterator[int]:
+    """A server of our own with the host key of a known one; its port."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    async def listen() -> asyncssh.SSHAcceptor:
+        keys = [identity.base / "host_key"]
+        return await asyncssh.listen("127.0.0.1", 0, server_factory=server, server_host_keys=keys)
+
+    async def end() -> None:
+        acceptor.close()
+        await acceptor.wait_closed()
+
+    acceptor = asyncio.run_coroutine_threadsafe(listen(), loop).result(10)
+    with known_hosts(identity).open("a") as file:
+        file.write(f"[127.0.0.1]:{acceptor.get_port()} {identity.host_key}\n")
+    try:
+        yield acceptor.get_port()
+    finally:
+        asyncio.run_coroutine_threadsafe(end(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 def test_a_dead_agent_is_as_good_as_none(sshd: Server, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ from kdna.storage.ssh_config import read_options
 from kdna.storage.ssh_library import asyncssh
 
 _MOST_JUMPS = 8
+_MANY_KEYS = 5  # OpenSSH hangs up after six, and of these the last may still be on its way
 # AES-GCM runs in hardware nearly everywhere; the others follow for servers that lack it.
 _CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
 _WINDOW = 16 << 20  # bytes a server may send ahead of us: enough for a fast line to the other side of the world
@@ -226,7 +227,7 @@ def _explained(
     place = host_pattern(options.host, options.port)
     if isinstance(error, asyncssh.HostKeyNotVerifiable):
         return _explained_host_key(error, owner, known, *recorded)
-    if isinstance(error, asyncssh.PermissionDenied) or "authentication failures" in str(error):
+    if isinstance(error, asyncssh.PermissionDenied) or "authentication failures" in str(error) or _lost(error, owner):
         return _explained_refusal(owner.offer, f"{options.username}@{place}", options)
     if isinstance(error, asyncio.TimeoutError | TimeoutError):
         state = "took too long to log in" if owner.greeted else "did not answer in time"
@@ -247,6 +248,11 @@ def _explained(
     if reasons == {os.strerror(errno.ECONNREFUSED)}:
         return Unreachable(f"{place} refuses the connection: nothing listens on port {options.port}")
     return Unreachable(f"no connection to {place}: {', '.join(sorted(reasons))}")
+
+
+def _lost(error: Exception, owner: _Owner) -> bool:
+    """Whether a server had enough of our keys, and what it said of that was lost: as when our next one crossed it."""
+    return isinstance(error, asyncssh.ConnectionLost | ConnectionError) and len(owner.offer.tried) >= _MANY_KEYS
 
 
 def _explained_host_key(error: Exception, owner: _Owner, known: KnownHosts, host: str, port: int) -> StorageError:
