@@ -47,7 +47,8 @@ class Saved:
         self.taken = 0  # bytes that were not
         self.ids = list(Pieces(stream, cutter, before, name, has).store(self._put, self._took))
 
-    def _put(self, data: bytes) -> bytes:
+    def _put(self, view: memoryview) -> bytes:
+        data = bytes(view)
         self.put.append(data)
         return name(data)
 

@@ -171,7 +171,7 @@ class Session:
         """Those of these blobs that are neither stored nor on their way."""
         return set(self._reader.index.lacking(blob_ids)) - self._pending
 
-    def put(self, data: bytes) -> tuple[bytes, bool]:
+    def put(self, data: bytes | memoryview) -> tuple[bytes, bool]:
         """Store a data blob unless it is stored; its id, and whether it was new. Raises `StorageError`."""
         blob_id = self._hash_data(data)
         if self.has(blob_id):
@@ -189,7 +189,7 @@ class Session:
         self._pipeline.trees.put(blob_id, data)
         return blob_id, True
 
-    def put_checked(self, blob_id: bytes, data: bytes, tree: bool) -> None:
+    def put_checked(self, blob_id: bytes, data: bytes | memoryview, tree: bool) -> None:
         """Store a blob that `has` does not know, and whose id was compared with its bytes. Raises `StorageError`."""
         self._pending.add(blob_id)
         (self._pipeline.trees if tree else self._pipeline.data).put(blob_id, data)
@@ -372,7 +372,7 @@ class Trial:
         """Whether each of these blobs is stored, or would be by now."""
         return self._seen.issuperset(self._index.lacking(blob_ids))
 
-    def put(self, data: bytes) -> tuple[bytes, bool]:
+    def put(self, data: bytes | memoryview) -> tuple[bytes, bool]:
         """The id of a data blob, and whether it would be new."""
         return self._seen_first(self._hash_data(data))
 

@@ -55,8 +55,8 @@ class Gatherer:
         self._held: bytearray | None = None  # room of the newest frame in the pack, when it is stored as it is
         self._lock = threading.Lock()
 
-    def put(self, blob_id: bytes, data: bytes) -> None:
-        """Take a blob that is not stored yet. Raises what stopped the pipeline."""
+    def put(self, blob_id: bytes, data: bytes | memoryview) -> None:
+        """Take a blob that is not stored yet, or a copy of what a view shows. Raises what stopped the pipeline."""
         if self._gathered.length + len(data) > FRAME_RAW:
             self.close_frame()
         gathered = self._gathered
@@ -64,7 +64,7 @@ class Gatherer:
         if gathered.room is not None:
             gathered.room[start:end] = data
         elif not gathered.ids:
-            gathered.only = data
+            gathered.only = bytes(data)
         else:
             gathered.room = self._pipeline.room()
             gathered.room[:start] = gathered.only

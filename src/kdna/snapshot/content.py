@@ -144,7 +144,7 @@ class FileSaver:
         lists = b"".join(self._store.put_tree(part)[0] for part in cut_list(ids))
         return lists, (stored if extents is None else size), extents, True
 
-    def _put(self, data: bytes) -> bytes:
+    def _put(self, data: bytes | memoryview) -> bytes:
         blob, new = self._store.put(data)
         counts = self._counts
         counts.bytes += len(data)

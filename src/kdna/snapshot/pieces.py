@@ -72,9 +72,10 @@ class Pieces:
         self._held: Piece | None = None  # that is there, and of which it is not certain whether it ends there
         self._refused = (-1, -1)  # a place, and the number of a piece that is not there
 
-    def store(self, put: Callable[[bytes], bytes], took: Callable[[int], None]) -> Iterator[bytes]:
-        """The id of each piece, in order: `put` stores what was cut; `took` hears how many bytes are stored already.
+    def store(self, put: Callable[[memoryview], bytes], took: Callable[[int], None]) -> Iterator[bytes]:
+        """The id of each piece, in order.
 
+        `put` stores what was cut, and is shown it only until it returns. `took` hears how many bytes are stored.
         Raises OSError, and what `put` does.
         """
         at, ended = 0, False
@@ -110,7 +111,7 @@ class Pieces:
         )
 
     def _cut(
-        self, at: int, put: Callable[[bytes], bytes], took: Callable[[int], None]
+        self, at: int, put: Callable[[memoryview], bytes], took: Callable[[int], None]
     ) -> Generator[bytes, None, tuple[int, bool]]:
         """Pieces that are cut. Returns where what comes may be the parent's, or the end, and whether that is it."""
         for view in self._cutter.cut(self._stream, at):
@@ -119,7 +120,7 @@ class Pieces:
                 ident = self._held.ident
                 took(len(view))
             else:
-                ident = put(bytes(view))
+                ident = put(view)
             self._held = None
             yield ident
             if self._may_go_on(ident, at):

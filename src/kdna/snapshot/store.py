@@ -15,7 +15,7 @@ class Store(Protocol):
     def has_all(self, blob_ids: Sequence[bytes]) -> bool:
         """The same of many, best of such that were stored together."""
 
-    def put(self, data: bytes) -> tuple[bytes, bool]:
+    def put(self, data: bytes | memoryview) -> tuple[bytes, bool]:
         """Store a data blob; its id and whether it was new."""
 
     def put_tree(self, data: bytes) -> tuple[bytes, bool]:

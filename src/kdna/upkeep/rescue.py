@@ -63,7 +63,7 @@ class _Copies(NamedTuple):
     tree: bool
     several: bool  # whether other packs may have given some of it already
     ids: list[bytes]
-    found: list[bytes] | Frame | KdnaError
+    found: list[memoryview] | Frame | KdnaError
 
 
 class Rescue:
@@ -162,20 +162,18 @@ class Rescue:
             return _Copies(pack, False, False, [], [])
         blobs = list(compress(frame.blobs(), wanted))
         ids = [blob for blob, _, _ in blobs]
-        found: list[bytes] | Frame | KdnaError
+        found: list[memoryview] | Frame | KdnaError
         try:
             packed = self._reader.unseal(place, sealed)
             raw = self._reader.unpack(place, packed)
-            views = self._reader.views(raw, place, blobs)
+            found = self._reader.views(raw, place, blobs)
             if len(blobs) == frame.count and frame.raw >= FRAME_RAW // 2:  # small ones are put together
                 found = Frame(frame.method, packed, frame.raw, frame.ids, frame.lengths)
-            else:
-                found = [bytes(view) for view in views]
         except (RepositoryError, Missing) as error:
             found = error
         return _Copies(pack, place.tree, SEVERAL in wanted, ids, found)
 
-    def _copy(self, copies: _Copies, found: list[bytes] | Frame) -> None:
+    def _copy(self, copies: _Copies, found: list[memoryview] | Frame) -> None:
         """Put what came of a frame into new packs, but for blobs that came out of another pack meanwhile."""
         session, tree, size = self._session, copies.tree, 0
         lacking = session.lacking(copies.ids) if copies.several else set(copies.ids)

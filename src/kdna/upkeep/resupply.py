@@ -42,9 +42,9 @@ class Wanted:
         """Whether none of these blobs need be looked for."""
         return self.missing.isdisjoint(blob_ids)
 
-    def put(self, data: bytes) -> tuple[bytes, bool]:
+    def put(self, data: bytes | memoryview) -> tuple[bytes, bool]:
         """Store a data blob if it is wanted."""
-        return self._put(data, tree=False)
+        return self._put(bytes(data), tree=False)
 
     def put_tree(self, data: bytes) -> tuple[bytes, bool]:
         """The same for a tree blob."""
