@@ -402,9 +402,12 @@ class Gated(MemoryStorage):
     def __init__(self, medium):
         super().__init__(medium)
         self.gate = threading.Event()
+        self.distant = False
+        self.waiting = []
 
     def create(self, name, parts):
         if name.startswith(layout.PACKS):
+            self.waiting.append(name)
             assert self.gate.wait(30)
         super().create(name, parts)
 
@@ -437,6 +440,36 @@ def test_a_slow_server_makes_the_source_wait_so_that_memory_stays_flat(medium, t
         session.commit(lambda sent: b"")
     hasher = client(medium, tmp_path).seal.hasher(tree=False)
     assert read(medium, tmp_path / "b", [hasher(blob) for blob in blobs]) == blobs
+
+
+@pytest.mark.parametrize("distant", [False, True])
+def test_to_a_server_far_away_one_more_pack_is_sent_at_once(medium, tmp_path, monkeypatch, distant):
+    monkeypatch.setattr("kdna.repository.writer.FRAME_RAW", 20_000)
+    monkeypatch.setattr("kdna.repository.writer.PACK_SIZE", 100_000)
+    storage = Gated(medium)
+    storage.distant = distant
+    trees, blobs = random_blobs(1, 30, 2000), random_blobs(2, 1000, 2000)
+    put = 0
+
+    def feed(session):
+        nonlocal put
+        for tree in trees:  # so that a pack of trees is being filled all the time
+            session.put_tree(tree)
+        for blob in blobs:
+            session.put(blob)
+            put += 1
+
+    with begin(machine(medium, tmp_path, storage)) as session:
+        feeder = threading.Thread(target=feed, args=(session,))
+        feeder.start()
+        last = -1
+        while last != put:
+            last = put
+            time.sleep(0.2)
+        assert len(storage.waiting) == (3 if distant else 2)
+        storage.gate.set()
+        feeder.join()
+        session.commit(lambda sent: b"")
 
 
 # failures

@@ -23,11 +23,12 @@ from kdna.repository.compress import STORED, compress
 from kdna.repository.pack import FRAME_RAW, PACK_SIZE, Frame, OpenPack, SealedPack
 from kdna.repository.parallel import in_order_by
 from kdna.seal.envelope import Seal
-from kdna.storage.base import Storage
+from kdna.storage.base import Reached, Storage
 
 _WORKERS = max(2, min(8, os.cpu_count() or 2))
 _SENDERS = 3
 _PACKS = 3  # at once: being filled (one of data, one of trees) or sent
+_PACKS_FAR = 4  # one more is sent meanwhile where each waits for answers
 
 Thing = TypeVar("Thing")
 Result = TypeVar("Result")
@@ -128,7 +129,8 @@ class Pipeline:
         self._workers = ThreadPoolExecutor(_WORKERS, "kdna-seal")
         self._senders = ThreadPoolExecutor(_SENDERS, "kdna-send")
         self._frames = threading.Semaphore(_WORKERS + 1)
-        self._packs = threading.Semaphore(_PACKS)
+        far = isinstance(storage, Reached) and storage.distant
+        self._packs = threading.Semaphore(_PACKS_FAR if far else _PACKS)
         self.rooms: list[bytearray] = []  # for the blobs of a frame, not in use
         self._idle = threading.Condition()
         self._running = 0

@@ -129,6 +129,15 @@ def create_together(storage: Storage, objects: Sequence[Object]) -> set[str]:
 
 
 @runtime_checkable
+class Reached(Protocol):
+    """What a storage has that may be far away."""
+
+    @property
+    def distant(self) -> bool:
+        """Whether requests wait so long for their answers that several objects at once are stored sooner."""
+
+
+@runtime_checkable
 class Digests(Protocol):
     """What a storage has that can hash objects where they lie, so that nothing is transferred."""
 

@@ -37,6 +37,11 @@ class SftpStorage:
         """What lies underneath, for questions that are not about objects: how it logged in, the round trip."""
         return self._connection
 
+    @property
+    def distant(self) -> bool:
+        """Whether requests wait long for their answers."""
+        return self._connection.distant
+
     def create(self, name: str, parts: Sequence[bytes | memoryview]) -> None:
         """Store the concatenation of `parts`; raises `Exists`, `Full`, `Denied`, `ConnectionLost`."""
         self._connection.run(partial(self._folder.create, check_name(name), parts))

@@ -72,6 +72,11 @@ class SshConnection:
         """How the login was done, in words: a key file, a key of the agent, or none needed."""
         return self._link.authentication if self._link else ""
 
+    @property
+    def distant(self) -> bool:
+        """Whether a round trip takes so long that uploads at the same time pay."""
+        return self._link is not None and self._link.distant
+
     def open(self) -> None:
         """Connect for the first time, asking about an unknown host key in the calling thread.
 
