@@ -128,7 +128,7 @@ class AutoBackup(msgspec.Struct, frozen=True):
         check_id(self.id_server, "id of the server")
         check_path(self.path)
         _check_section(self.section(), self.KEYS)
-        self.policy  # noqa: B018 - raises `UsageError` for one that makes no sense
+        _policy(self.settings)
 
     def __hash__(self) -> int:
         return hash(self.id)  # as above
@@ -136,9 +136,7 @@ class AutoBackup(msgspec.Struct, frozen=True):
     @property
     def policy(self) -> Policy:
         """How many of its backups to keep; without any rule, all."""
-        from kdna.upkeep.retention import Policy  # only those who have auto-backups need it
-
-        return Policy.from_settings(self.settings)
+        return _policy(self.settings)
 
     def row(self) -> list[str]:
         """The columns as text."""
@@ -191,6 +189,13 @@ class Defaults(msgspec.Struct, frozen=True):
 def built_in(repository: Path) -> Server:
     """The server there is before any is configured: a repository in the home of KDNA."""
     return Server(LOCAL, LOCAL, str(repository), 22, LOCAL)
+
+
+def _policy(settings: Mapping[str, str]) -> Policy:
+    """What of an auto-backup's backups to keep. Raises `UsageError` for what makes no sense."""
+    from kdna.upkeep.retention import Policy  # only those who have auto-backups need it
+
+    return Policy.from_settings(settings)
 
 
 def _section(*values: str | None, keys: Keys, settings: Mapping[str, str]) -> dict[str, str]:
