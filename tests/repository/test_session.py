@@ -412,6 +412,17 @@ class Gated(MemoryStorage):
         super().create(name, parts)
 
 
+def standstill(counted, least):
+    """What a count comes to, at least `least`, when it grows no more."""
+    deadline = time.monotonic() + 30
+    last = -1
+    while (now := counted()) < least or now != last:
+        assert time.monotonic() < deadline
+        last = now
+        time.sleep(0.2)
+    return now
+
+
 def test_a_slow_server_makes_the_source_wait_so_that_memory_stays_flat(medium, tmp_path, monkeypatch):
     frame, pack = 20_000, 100_000
     monkeypatch.setattr("kdna.repository.writer.FRAME_RAW", frame)
@@ -429,12 +440,8 @@ def test_a_slow_server_makes_the_source_wait_so_that_memory_stays_flat(medium, t
     with begin(machine(medium, tmp_path, storage)) as session:
         feeder = threading.Thread(target=feed, args=(session,))
         feeder.start()
-        last = -1
-        while last != taken:
-            last = taken
-            time.sleep(0.2)
         # three packs on their way, one being gathered, and frames in each worker's hands
-        assert 3 * pack <= taken <= 5 * pack + 12 * frame
+        assert standstill(lambda: taken, 3 * pack) <= 5 * pack + 12 * frame
         storage.gate.set()
         feeder.join()
         session.commit(lambda sent: b"")
@@ -449,24 +456,18 @@ def test_to_a_server_far_away_one_more_pack_is_sent_at_once(medium, tmp_path, mo
     storage = Gated(medium)
     storage.distant = distant
     trees, blobs = random_blobs(1, 30, 2000), random_blobs(2, 1000, 2000)
-    put = 0
 
     def feed(session):
-        nonlocal put
         for tree in trees:  # so that a pack of trees is being filled all the time
             session.put_tree(tree)
         for blob in blobs:
             session.put(blob)
-            put += 1
 
     with begin(machine(medium, tmp_path, storage)) as session:
         feeder = threading.Thread(target=feed, args=(session,))
         feeder.start()
-        last = -1
-        while last != put:
-            last = put
-            time.sleep(0.2)
-        assert len(storage.waiting) == (3 if distant else 2)
+        packs = 3 if distant else 2
+        assert standstill(lambda: len(storage.waiting), packs) == packs
         storage.gate.set()
         feeder.join()
         session.commit(lambda sent: b"")
