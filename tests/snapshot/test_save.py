@@ -299,6 +299,18 @@ def test_a_source_that_is_a_symlink_to_a_folder_is_that_folder(client, source, t
     comes_back(client, done, source)
 
 
+def test_a_file_that_was_read_again_and_is_the_same_has_not_changed(tmp_path, medium, source):
+    client = Client(lambda: MemoryStorage(medium), tmp_path / "cache")  # by the true clock, so its times tell nothing
+    fill(source)
+    os.link(source / "folder1" / "file1", source / "another name")
+    (source / "symlink").symlink_to("folder1")
+    client.save(source)
+    done = client.save(source)
+    assert (done.counts.unchanged, done.counts.new, done.counts.changed) == (52, 0, 0)
+    assert done.counts.bytes_known == done.counts.bytes > 0, "they were read"
+    comes_back(client, done, source)
+
+
 def test_a_source_that_is_one_file_is_compared_with_its_last_backup(client, tmp_path):
     file = tmp_path / "file"
     file.write_bytes(random.Random(1).randbytes(100 * KB))

@@ -59,9 +59,9 @@ class EntrySaver:
         target = disk.read_symlink(folder, name) if kind == SYMLINK else b""
         device = disk.device_number(status) if kind in (CHARACTER, BLOCK) else 0
         xattrs = self.xattrs(os.path.join(where, name), lambda: disk.read_xattrs_of(folder, name))
-        self._count(match)
         extra = Extra(target=target, device=device, xattrs=xattrs or []) if target or device or xattrs else None
         node = node_of(name, kind, status, extra=extra)
+        self._count(match, unchanged=node == match)
         return _to_be_read_again(node) if xattrs is None else node
 
     def _file(self, folder: disk.Folder, where: bytes, name: bytes, status: Status, match: Node | None) -> Node:
@@ -71,6 +71,7 @@ class EntrySaver:
             self._count(match, unchanged=True)
             self._counts.bytes += status.st_size
             return match
+        stored = self._counts.bytes_new
         node, others = self._linked.get(link, (None, 0)) if link else (None, 0)
         if node is None or node.ctime not in (status.st_ctime_ns, 0):
             if status.st_size >= _SHOWN:
@@ -82,8 +83,10 @@ class EntrySaver:
             self._linked[link] = (node, others - 1)
         elif link:
             self._linked.pop(link, None)
-        self._count(match)
-        return node if node.name == name else msgspec.structs.replace(node, name=name)
+        node = node if node.name == name else msgspec.structs.replace(node, name=name)
+        # One that was only read again, because its times could not tell, has not changed.
+        self._count(match, unchanged=node == match and self._counts.bytes_new == stored)
+        return node
 
     def _read(
         self,
