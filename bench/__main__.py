@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import report
+from bench.arguments import TARGETS, above_zero, counted, data_sets, milliseconds, result_file, some_of
 from bench.data import RECIPES, NoRoomError, make
 from bench.measure import machine
 from bench.peers import folder_of_peers
@@ -30,31 +31,63 @@ ENDED = "ended"  # touched when a run has ended
 DATA = "; ".join(f"{name}: {recipe.what}" for name, recipe in RECIPES.items())
 
 
-def options() -> argparse.Namespace:
+def options(arguments: list[str] | None = None) -> argparse.Namespace:
     kdna = shutil.which("kdna") or f"{sys.executable} -m kdna"
-    names = ",".join(tool.name for tool in every_tool(["kdna"], CACHE))
+    tools = [tool.name for tool in every_tool(["kdna"], CACHE)]
+    names = ",".join(tools)
     parser = argparse.ArgumentParser("python -m bench", description=__doc__, epilog=f"Data sets. {DATA}.")
     add = parser.add_argument
-    add("--runs", type=int, default=5, help="rounds; the table shows medians (default: 5)")
-    add("--data", default="source,small,large", help="names of data sets, or paths of folders (default: %(default)s)")
-    add("--scale", type=float, default=1.0, help="make the data sets smaller or larger: 0.1 is a tenth (default: 1)")
-    add("--tools", default=names, help=f"default: {names}, as far as they are there")
-    add("--targets", default="local,sftp", help="local folder, real sshd on loopback, or both (default)")
-    add("--latency", default="0", help="SFTP as if the server were so many ms away and back: 0,20,100 (default: 0)")
-    add("--cache", default="warm", help="what is read was read before, or not: warm, cold, or both (default: warm)")
-    add("--backups", type=int, default=1000, help="how many the data set `history` gets (default: 1000)")
+    add("--runs", type=counted, default=5, help="rounds; the table shows medians (default: 5)")
+    add(
+        "--data",
+        type=data_sets,
+        default="source,small,large",
+        help="names of data sets, or paths of folders (default: %(default)s)",
+    )
+    add(
+        "--scale",
+        type=above_zero,
+        default=1.0,
+        help="make the data sets smaller or larger: 0.1 is a tenth (default: 1)",
+    )
+    add("--tools", type=some_of(tools), default=names, help=f"default: {names}, as far as they are there")
+    add(
+        "--targets",
+        type=some_of(TARGETS),
+        default="local,sftp",
+        help="local folder, real sshd on loopback, or both (default)",
+    )
+    add(
+        "--latency",
+        type=milliseconds,
+        default="0",
+        help="SFTP as if the server were so many ms away and back: 0,20,100 (default: 0)",
+    )
+    add(
+        "--cache",
+        type=some_of(("warm", "cold")),
+        default="warm",
+        help="what is read was read before, or not: warm, cold, or both (default: warm)",
+    )
+    add("--backups", type=counted, default=1000, help="how many the data set `history` gets (default: 1000)")
     add("--out", type=Path, default=Path("bench/results"), help="where the results go (default: bench/results)")
     add("--name", default="latest", help="their file name, without ending (default: latest)")
     add("--work", type=Path, default=CACHE, help=f"disk to measure on (default: {CACHE})")
     add("--kdna", default=kdna, help=f"how KDNA is started (default: {kdna})")
     add("--peers", type=Path, default=folder_of_peers(), help="where bench.peers built them (default: %(default)s)")
-    add("--report", type=Path, nargs="+", metavar="JSON", help="measure nothing: one summary of what was measured")
-    return parser.parse_args()
+    add(
+        "--report",
+        type=result_file,
+        nargs="+",
+        metavar="JSON",
+        help="measure nothing: one summary of what was measured",
+    )
+    return parser.parse_args(arguments)
 
 
 def run(chosen: argparse.Namespace) -> dict[str, Any]:
     """Measure cell by cell; what is done is on disk after each, whatever becomes of the rest."""
-    work, wanted = chosen.work.resolve(), chosen.tools.split(",")
+    work, wanted = chosen.work.resolve(), chosen.tools
     known = [tool for tool in every_tool(shlex.split(chosen.kdna), chosen.peers) if tool.name in wanted]
     tools = [tool for tool in known if not tool.missing()]
     work.mkdir(parents=True, exist_ok=True)
@@ -74,7 +107,7 @@ def run(chosen: argparse.Namespace) -> dict[str, Any]:
             stack.callback((work / ENDED).touch)  # after the next, which deletes all that was made
         run_folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="run-", dir=work)))
         where = list(stack.enter_context(_settings(chosen, run_folder)))
-        for name, setting in itertools.product(chosen.data.split(","), where):
+        for name, setting in itertools.product(chosen.data, where):
             try:
                 data = make(name, work, chosen.scale)
                 cell = Cell(data, setting, tools, run_folder, chosen.backups)
@@ -103,13 +136,13 @@ def settle(ended: Path) -> None:
 def _settings(chosen: argparse.Namespace, folder: Path) -> Iterator[list[Setting]]:
     """Every place at every distance, with a warm and a cold cache."""
     with contextlib.ExitStack() as stack:
-        settings = [Setting("local")] if "local" in chosen.targets.split(",") else []
-        if "sftp" in chosen.targets.split(","):
+        settings = [Setting("local")] if "local" in chosen.targets else []
+        if "sftp" in chosen.targets:
             server = stack.enter_context(sshd(folder / "sshd"))
-            for latency in map(float, chosen.latency.split(",")):
+            for latency in chosen.latency:
                 remote = stack.enter_context(far(server, latency))
                 settings.append(Setting(f"sftp {latency:g} ms" if latency else "sftp", server, remote))
-        wanted, caches = [], chosen.cache.split(",")
+        wanted, caches = [], chosen.cache
         for setting in settings:
             wanted += [setting] if "warm" in caches else []
             wanted += [replace(setting, name=f"{setting.name} cold", cold=True)] if "cold" in caches else []

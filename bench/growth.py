@@ -22,6 +22,7 @@ from typing import Any
 
 from bench import plot
 from bench.__main__ import CACHE
+from bench.arguments import above_zero, counted, result_file, some_of
 from bench.data import Dataset, NoRoomError, check_room, make
 from bench.figures import shown
 from bench.measure import ToolFailedError, machine, measure, stored_bytes, warm
@@ -179,7 +180,7 @@ def run(chosen: argparse.Namespace) -> dict[str, Any]:
     work = chosen.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     known = every_tool(shlex.split(chosen.kdna), chosen.peers)
-    tools = [tool for tool in known if tool.name in chosen.tools.split(",") and not tool.missing()]
+    tools = [tool for tool in known if tool.name in chosen.tools and not tool.missing()]
     measured = Measured(tools, chosen.runs)
     result = {
         "machine": machine(work),
@@ -189,7 +190,7 @@ def run(chosen: argparse.Namespace) -> dict[str, Any]:
         "failures": measured.failures,
     }
     disk = {"files": 4096 * 1.5, "size": 3e6}  # bytes for each file or megabyte
-    for name in chosen.series.split(","):
+    for name in chosen.series:
         sizes = steps(SERIES[name].first, int(getattr(chosen, name)))
         for some in [sizes] if name == "backups" else [[size] for size in sizes]:
             with tempfile.TemporaryDirectory(prefix="growth-", dir=work) as folder:
@@ -311,19 +312,30 @@ def merged(paths: list[Path]) -> dict[str, Any]:
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m bench.growth", description=__doc__)
     add = parser.add_argument
-    add("--series", default=",".join(SERIES), help="what grows (default: %(default)s)")
-    add("--files", type=float, default=SERIES["files"].most, help="at most so many files (default: %(default)s)")
-    add("--backups", type=float, default=SERIES["backups"].most, help="at most so many backups (default: %(default)s)")
-    add("--size", type=float, default=SERIES["size"].most, help="at most so many megabytes (default: %(default)s)")
-    add("--runs", type=int, default=3, help="rounds; medians are shown (default: 3)")
-    add("--tools", default="kdna", help="drawn beside each other, as in `python -m bench` (default: kdna)")
+    add("--series", type=some_of(SERIES), default=",".join(SERIES), help="what grows (default: %(default)s)")
+    add("--files", type=above_zero, default=SERIES["files"].most, help="at most so many files (default: %(default)s)")
+    add(
+        "--backups",
+        type=above_zero,
+        default=SERIES["backups"].most,
+        help="at most so many backups (default: %(default)s)",
+    )
+    add("--size", type=above_zero, default=SERIES["size"].most, help="at most so many megabytes (default: %(default)s)")
+    add("--runs", type=counted, default=3, help="rounds; medians are shown (default: 3)")
+    tools = [tool.name for tool in every_tool(["kdna"], CACHE)]
+    add(
+        "--tools",
+        type=some_of(tools),
+        default="kdna",
+        help="drawn beside each other, as in `python -m bench` (default: kdna)",
+    )
     add("--out", type=Path, default=Path("bench/results"), help="where the results go (default: bench/results)")
     add("--name", default="growth", help="their file name, without ending (default: growth)")
     add("--work", type=Path, default=CACHE, help=f"disk to measure on (default: {CACHE})")
     kdna = shutil.which("kdna") or f"{sys.executable} -m kdna"
     add("--kdna", default=kdna, help=f"how KDNA is started (default: {kdna})")
     add("--peers", type=Path, default=folder_of_peers(), help="where bench.peers built them (default: %(default)s)")
-    add("--report", type=Path, nargs="+", metavar="JSON", help="measure nothing: table and picture of what was")
+    add("--report", type=result_file, nargs="+", metavar="JSON", help="measure nothing: table and picture of what was")
     return parser.parse_args(arguments)
 
 

@@ -18,6 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.arguments import some_of
+
 LIST = "peers.json"  # name: version and program, in the folder
 HOW = "needs: go, cargo (Rust 1.91), gpg, and from Debian: {}"
 DEBIAN = "libacl1-dev libssl-dev liblz4-dev libzstd-dev libxxhash-dev librsync-dev pkg-config python3-dev"
@@ -129,13 +131,13 @@ def main() -> int:
     epilog = HOW.format(DEBIAN)
     parser = argparse.ArgumentParser("python -m bench.peers", description=__doc__, epilog=epilog)
     parser.add_argument("--into", type=Path, default=folder_of_peers(), help="where (default: %(default)s)")
-    parser.add_argument("--only", default=",".join(PEERS), help="default: %(default)s")
+    parser.add_argument("--only", type=some_of(PEERS), default=",".join(PEERS), help="default: %(default)s")
     parser.add_argument("--again", action="store_true", help="build also what is there already")
     chosen = parser.parse_args()
     folder = chosen.into.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     skipped = 0
-    for name in chosen.only.split(","):
+    for name in chosen.only:
         there, start = installed(folder), time.monotonic()
         if name in there and not chosen.again:
             print(f"{name} {there[name]['version']}: there already")

@@ -20,6 +20,7 @@ from typing import Any
 
 from bench import plot
 from bench.__main__ import CACHE
+from bench.arguments import above_zero, result_file
 from bench.data import check_room
 from bench.measure import machine
 from bench.plot import Line, Panel, shown_slope
@@ -226,11 +227,11 @@ def write(result: Result, path: Path) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m bench.simulation", description=__doc__)
     add = parser.add_argument
-    add("--most", type=float, default=1e7, help="measure up to so many blobs (default: 1e7; some minutes, 2 GB)")
+    add("--most", type=above_zero, default=1e7, help="measure up to so many blobs (default: 1e7; some minutes, 2 GB)")
     add("--out", type=Path, default=Path("bench/results"), help="where the results go (default: bench/results)")
     add("--name", default="simulation", help="their file name, without ending (default: simulation)")
     add("--work", type=Path, default=CACHE, help=f"a disk with room (default: {CACHE})")
-    add("--report", type=Path, metavar="JSON", help="measure nothing: table and picture of what was measured")
+    add("--report", type=result_file, metavar="JSON", help="measure nothing: table and picture of what was measured")
     chosen = parser.parse_args(arguments)
     if chosen.report:
         write(json.loads(chosen.report.read_text()), chosen.report.with_suffix(""))

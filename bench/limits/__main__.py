@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.__main__ import CACHE
+from bench.arguments import TARGETS, above_zero, counted, data_set, result_file, some_of
 from bench.content import MB
 from bench.data import Dataset, check_room, make
 from bench.limits import report
@@ -29,13 +30,23 @@ from kdna.cli.process import prepare_for_much
 SAMPLE = 128 * MB  # of the data set's content, for what is measured in memory
 
 
-def options() -> argparse.Namespace:
+def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m bench.limits", description=__doc__)
     add = parser.add_argument
-    add("--runs", type=int, default=3, help="rounds of backup and restore, of which medians count (default: 3)")
-    add("--data", default="source", help="name of a data set of `python -m bench`, or a folder (default: source)")
-    add("--scale", type=float, default=1.0, help="make the data set smaller: 0.1 is a tenth (default: 1)")
-    add("--targets", default="local,sftp", help="local folder, real sshd on loopback, or both (default)")
+    add("--runs", type=counted, default=3, help="rounds of backup and restore, of which medians count (default: 3)")
+    add(
+        "--data",
+        type=data_set,
+        default="source",
+        help="name of a data set of `python -m bench`, or a folder (default: source)",
+    )
+    add("--scale", type=above_zero, default=1.0, help="make the data set smaller: 0.1 is a tenth (default: 1)")
+    add(
+        "--targets",
+        type=some_of(TARGETS),
+        default="local,sftp",
+        help="local folder, real sshd on loopback, or both (default)",
+    )
     add("--out", type=Path, default=Path("bench/results"), help="where the results go (default: bench/results)")
     add("--name", default="limits", help="their file name, without ending (default: limits)")
     add("--work", type=Path, default=CACHE, help=f"disk to measure on (default: {CACHE})")
@@ -44,8 +55,8 @@ def options() -> argparse.Namespace:
         default=f"{sys.executable} -m kdna",
         help="how the KDNA of this Python is started (default: %(default)s)",
     )
-    add("--report", type=Path, metavar="JSON", help="measure nothing: draw table and picture of a result again")
-    return parser.parse_args()
+    add("--report", type=result_file, metavar="JSON", help="measure nothing: draw table and picture of a result again")
+    return parser.parse_args(arguments)
 
 
 def run(chosen: argparse.Namespace) -> dict[str, Any]:
@@ -54,7 +65,7 @@ def run(chosen: argparse.Namespace) -> dict[str, Any]:
     work.mkdir(parents=True, exist_ok=True)
     about = machine(work)
     data = make(chosen.data, work, chosen.scale)
-    targets = chosen.targets.split(",")
+    targets = chosen.targets
     check_room(work, data.sizes[2] * (4 + 2 * (1 + data.stored) * chosen.runs * len(targets)))
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="limits-", dir=work)))

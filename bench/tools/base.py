@@ -76,7 +76,10 @@ class Tool:
         return {"version": version, "how": self.how, "syncs": self.syncs, "peer": self.is_peer}
 
     def _asked(self) -> str:
-        done = subprocess.run([*self.program, self.version_option], capture_output=True, text=True, check=True)
+        done = subprocess.run([*self.program, self.version_option], capture_output=True, text=True)
+        if done.returncode:
+            said = done.stderr.strip().splitlines()[-1:]
+            raise SystemExit(f"{self.name} can't be started as '{' '.join(self.program)}': {' '.join(said)}")
         number = re.search(r"\d+(\.\w+)+", done.stdout)
         return number[0] if number else "unknown"
 
