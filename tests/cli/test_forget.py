@@ -49,7 +49,7 @@ def test_it_is_done_with_yes_and_without_a_terminal_not_otherwise(three: list[st
 
 def test_a_prune_of_alike_backups_says_that_no_pack_went(three: list[str]) -> None:
     outcome = done("backup", "forget", "--keep-last", "1", "--prune", "--yes")
-    assert re.search(r"^Deleted \d+ small objects and no pack: in ", outcome.out, re.MULTILINE)
+    assert re.search(r"^Deleted \d+ small objects and no pack in ", outcome.out, re.MULTILINE)
 
 
 def test_an_upload_that_never_ended_goes_though_a_prune_finds_nothing_else(nas: Path, first: str) -> None:

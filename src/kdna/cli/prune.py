@@ -124,7 +124,11 @@ def _say(result: PruneResult, detailed: bool) -> None:
         deleted, details = _deleted(outcome)
         if outcome.copied:
             details.append(f"{size(outcome.copied)} were copied before")
-        say_summary(deleted, *details, f"in {duration(result.seconds)}")
+        took = f"in {duration(result.seconds)}"
+        if details:
+            say_summary(deleted, *details, took)
+        else:
+            say(f"{deleted} {took}")
 
 
 def _deleted(outcome: Outcome) -> tuple[str, list[str]]:
