@@ -86,7 +86,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def run(chosen: argparse.Namespace) -> dict[str, Any]:
-    """Measure cell by cell; what is done is on disk after each, whatever becomes of the rest."""
+    """Measure cell by cell; what is done is on disk after each round, whatever becomes of the rest."""
     work, wanted = chosen.work.resolve(), chosen.tools
     known = [tool for tool in every_tool(shlex.split(chosen.kdna), chosen.peers) if tool.name in wanted]
     tools = [tool for tool in known if not tool.missing()]
@@ -116,12 +116,17 @@ def run(chosen: argparse.Namespace) -> dict[str, Any]:
                 result["failures"].append(f"{name}, {setting.name}: not measured. {error}")
                 print(result["failures"][-1], file=sys.stderr)
                 continue
-            cell.run(chosen.runs, settle=whole)
             result["data"][data.name] = data.facts()
-            result["samples"] += cell.samples
-            result["failures"] += cell.failures
-            report.write(result, chosen.out / f"{chosen.name}.json")
+            before = result
+            for _ in cell.run(chosen.runs, settle=whole):
+                result = _with(before, cell)
+                report.write(result, chosen.out / f"{chosen.name}.json")
     return result
+
+
+def _with(result: dict[str, Any], cell: Cell) -> dict[str, Any]:
+    samples, failures = result["samples"] + cell.samples, result["failures"] + cell.failures
+    return {**result, "samples": samples, "failures": failures}
 
 
 def settle(ended: Path) -> None:

@@ -154,7 +154,9 @@ def merged(paths: list[Path]) -> dict[str, Any]:
 
 def write(result: dict[str, Any], path: Path) -> None:
     """Write PATH (JSON), and the table and the picture beside it."""
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    part = path.with_suffix(".part")  # a run that is ended while it writes leaves what it had written before
+    part.write_text(json.dumps(result, indent=1) + "\n")
+    part.replace(path)
     path.with_suffix(".md").write_text(markdown(result))
     path.with_suffix(".svg").write_text(chart.draw(tables(result), result))
     print(f"written: {path.with_suffix('')}.json, .md, .svg")

@@ -55,7 +55,8 @@ class Cell:
         restored = (len(self.tools) if self._keeps_restored() else 1) if "restore" in self.data.jobs else 0
         check_room(self.folder, self.data.sizes[2] * (repositories + restored))
 
-    def run(self, rounds: int, settle: bool) -> None:
+    def run(self, rounds: int, settle: bool) -> Iterator[int]:
+        """Round after round, its number once it is done: what was measured by then can be kept, whatever happens."""
         used: list[Path] = []
         for number in range(rounds):
             before = shutil.disk_usage(self.folder).free
@@ -67,6 +68,7 @@ class Cell:
             finally:
                 for tool, place in places.items():
                     self._tear_down(tool, place)
+            yield number
             free = shutil.disk_usage(self.folder).free
             if free - RESERVE < 1.5 * (before - free):
                 for folder in used:
