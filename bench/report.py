@@ -61,6 +61,10 @@ class Table:
                 called = title.replace("one file changed", "1 % changed") if data == "image" else title
                 self.rows.append((called, unit, medians))
 
+    def row(self, title: str) -> Figures:
+        """The figures of that title; empty if it was not measured."""
+        return next((row for called, _, row in self.rows if called == title), {})
+
     def ratio(self, row: Figures) -> tuple[float, str] | None:
         """KDNA's figure divided by the best of the peers', and that peer's name."""
         best = min((peer for peer in self.peers if row.get(peer)), key=lambda peer: row[peer], default=None)

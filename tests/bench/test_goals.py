@@ -50,5 +50,14 @@ def test_some_goals_are_seconds_and_no_shares():
     assert row([measured], "kdna --help") == "| kdna --help | 0.15 s | 0 of 1 | history, local **0.20** |"
 
 
+def test_memory_is_to_be_as_flat_as_beside_a_smaller_data_set_on_the_same_target():
+    flat = [table("small", "local", "first", kdna=1.0), table("scan", "local", "first", kdna=9.0)]
+    title = "peak memory beside that of 300 000 files"
+    assert row(flat, title) == f"| {title} | 1.20 | 1 of 1 | scan, local: backup 1.00 |"
+    assert not any(
+        line.startswith(f"| {title}") for line in goals([flat[1], table("small", "sftp", "first", kdna=1.0)])
+    )
+
+
 def test_nothing_measured_makes_no_table():
     assert goals([]) == []
