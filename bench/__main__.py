@@ -19,7 +19,7 @@ from typing import Any
 
 from bench import report
 from bench.arguments import TARGETS, above_zero, counted, data_sets, milliseconds, result_file, some_of
-from bench.data import RECIPES, NoRoomError, make
+from bench.data import AFTER, RECIPES, NoRoomError, make
 from bench.measure import machine
 from bench.peers import folder_of_peers
 from bench.run import SETTLE_SECONDS, Cell, Setting
@@ -51,6 +51,12 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
         help="make the data sets smaller or larger: 0.1 is a tenth (default: 1)",
     )
     add("--tools", type=some_of(tools), default=names, help=f"default: {names}, as far as they are there")
+    add(
+        "--jobs",
+        type=some_of(AFTER),
+        default=",".join(AFTER),
+        help="what is measured after the backups (default: %(default)s)",
+    )
     add(
         "--targets",
         type=some_of(TARGETS),
@@ -109,7 +115,7 @@ def run(chosen: argparse.Namespace) -> dict[str, Any]:
         where = list(stack.enter_context(_settings(chosen, run_folder)))
         for name, setting in itertools.product(chosen.data, where):
             try:
-                data = make(name, work, chosen.scale)
+                data = make(name, work, chosen.scale).only(chosen.jobs)
                 cell = Cell(data, setting, tools, run_folder, chosen.backups)
                 cell.check_room()
             except NoRoomError as error:

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -32,7 +32,8 @@ Fill = Callable[[random.Random, str, int], Iterator[bytes]]  # content from rand
 
 BACKUPS = ("first", "unchanged", "changed")
 # One file comes before all: a tool that keeps what it has read would have it already.
-JOBS = (*BACKUPS, "restore one", "restore", "verify", "verify data", "prune")
+AFTER = ("restore one", "restore", "verify", "verify data", "prune")
+JOBS = (*BACKUPS, *AFTER)
 
 
 class NoRoomError(Exception):
@@ -58,6 +59,10 @@ class Dataset:
     path: Path
     jobs: tuple[str, ...] = JOBS
     stored: float = 1.0
+
+    def only(self, jobs: list[str]) -> Dataset:
+        """The same with no others than these jobs after the backups, which all of them need."""
+        return replace(self, jobs=tuple(job for job in self.jobs if job in jobs or job not in AFTER))
 
     def files(self) -> list[Path]:
         return sorted(Path(folder) / name for folder, _, names in os.walk(self.path) for name in names)

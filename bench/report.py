@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ class Table:
         samples = [s for s in result["samples"] if (s["data"], s["target"]) == (data, target)]
         self.tools = [tool for tool in result["tools"] if any(s["tool"] == tool for s in samples)]
         self.peers = [tool for tool in self.tools if tool != "kdna" and result["tools"][tool]["peer"]]
-        self.rounds = len({sample["round"] for sample in samples})
+        self.rounds = {job: _most(samples, job) for job in dict.fromkeys(sample["job"] for sample in samples)}
         self.rows: list[tuple[str, str, Figures]] = []
         for title, unit, job, figure in ROWS:
             found = {t: [figure(s) for s in samples if (s["tool"], s["job"]) == (t, job)] for t in self.tools}
@@ -70,15 +71,25 @@ class Table:
         best = min((peer for peer in self.peers if row.get(peer)), key=lambda peer: row[peer], default=None)
         return (row["kdna"] / row[best], best) if best and "kdna" in row else None
 
+    def how_often(self) -> str:
+        """`5 rounds`, or `5 rounds (restore 2)` where several runs are shown as one and some had fewer jobs."""
+        most = max(self.rounds.values())
+        fewer = ", ".join(f"{job} {rounds}" for job, rounds in self.rounds.items() if rounds < most)
+        return ("1 round" if most == 1 else f"{most} rounds") + (f" ({fewer})" if fewer else "")
+
     def markdown(self, facts: dict[str, float]) -> list[str]:
-        rounds = "1 round" if self.rounds == 1 else f"{self.rounds} rounds"
-        lines = [f"## {self.title}: {extent(facts)}, {rounds}", ""]
+        lines = [f"## {self.title}: {extent(facts)}, {self.how_often()}", ""]
         lines.append(_row("", *self.tools, "kdna ÷ best peer"))
         lines.append("|---|" + "--:|" * (len(self.tools) + 1))
         for title, unit, row in self.rows:
             values = [shown(row[tool]) if tool in row else "–" for tool in self.tools]
             lines.append(_row(f"{title}, {unit}", *values, _ratio(self.ratio(row))))
         return [*lines, ""]
+
+
+def _most(samples: list[dict[str, Any]], job: str) -> int:
+    """How often a job was measured with the tool that did it most often."""
+    return max(Counter(sample["tool"] for sample in samples if sample["job"] == job).values())
 
 
 def summary(found: list[Table]) -> list[str]:

@@ -40,7 +40,7 @@ class Cell:
     def __init__(self, data: Dataset, setting: Setting, tools: list[Tool], folder: Path, backups: int) -> None:
         self.data = data
         self.setting = setting
-        self.tools = [tool for tool in tools if tool.is_peer or "restore" in data.jobs]
+        self.tools = [tool for tool in tools if tool.is_peer or "changed" in data.jobs]
         self.folder = folder
         self.backups = backups  # of the data set `history`
         self.samples: list[Sample] = []

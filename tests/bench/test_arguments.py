@@ -15,6 +15,7 @@ WRONG = [
     ("--data=nosuch", "there is no 'nosuch': there are source,"),
     ("--data=source,/no/such/folder", "there is no folder /no/such/folder"),
     ("--tools=kdna,nosuch", "there is no 'nosuch': there are kdna,"),
+    ("--jobs=first", "there is no 'first': there are restore one,"),
     ("--targets=nowhere", "there is no 'nowhere': there are local, sftp"),
     ("--cache=lukewarm", "there is no 'lukewarm': there are warm, cold"),
     ("--latency=20,soon", "soon is no such number"),

@@ -59,5 +59,16 @@ def test_memory_is_to_be_as_flat_as_beside_a_smaller_data_set_on_the_same_target
     )
 
 
+def test_a_heading_says_which_jobs_were_measured_less_often_where_runs_are_shown_as_one():
+    def sample(job: str, number: int, tool: str) -> dict[str, object]:
+        figures = {"seconds": 1.0, "peak_mb": 50, "cpu": 1, "stored": 100, "added": 0}
+        return {"data": "small", "target": "local", "job": job, "tool": tool, "round": number, **figures}
+
+    once = [sample(job, 0, tool) for job in ("first", "restore") for tool in ("kdna", "quick")]
+    again = [sample("first", number, "kdna") for number in range(4)]
+    assert Table({"tools": TOOLS, "samples": once}, "small", "local").how_often() == "1 round"
+    assert Table({"tools": TOOLS, "samples": once + again}, "small", "local").how_often() == "5 rounds (restore 1)"
+
+
 def test_nothing_measured_makes_no_table():
     assert goals([]) == []
