@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import operator
 import os
 import stat
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ from kdna.snapshot.select import IGNORE_FILE, NO_RULES, Rules
 from kdna.snapshot.status import Status
 from kdna.snapshot.store import Store
 
+_size, _owner = operator.attrgetter("size"), operator.attrgetter("uid", "gid")
 _OPEN_FOLDERS = 100  # ancestors deeper than this are closed while folders below them are saved
 # What opening something says that has become a symlink, a file, a folder, a socket since it was looked at, or nothing.
 _NOT_IT = {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.ENOENT}
@@ -244,8 +246,8 @@ class _Saver:
         self._owners.add((here.status.st_uid, here.status.st_gid))
         if here.folder is not None:
             try:
-                names = disk.names(here.folder)
-                here.names = self._select(here, here.folder, names)
+                names = self._scouted.names(here.key, here.status)
+                here.names = self._select(here, here.folder, disk.names(here.folder) if names is None else names)
                 here.names.reverse()
             except OSError as error:
                 self._failed(here.path, error)
@@ -340,8 +342,8 @@ class _Saver:
         here.pass_olds(len(run))
         self._counts.files += len(run)
         self._counts.unchanged += len(run)
-        self._counts.bytes += sum(node.size for node in run)
-        self._owners.update({(node.uid, node.gid) for node in run})
+        self._counts.bytes += sum(map(_size, run))
+        self._owners.update(map(_owner, run))
         short = max(0, PART_LEAST - 1 - len(here.nodes))  # so many more nodes end no part, whatever they are called
         here.nodes += run[:short]
         for node in run[short:]:

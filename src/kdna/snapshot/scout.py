@@ -40,6 +40,7 @@ READY = hashlib.sha256(__version__.encode()).digest()[: ANNOUNCED.size]  # we ar
 _FILE = 64 * 1024  # bytes of a file that is read; a larger one costs whoever saves it little for each byte
 _MANY = 500  # entries of a message
 _MUCH = 256 * 1024  # bytes of content in it, or a little more
+_LISTED = 4000  # names of a folder that are told at once
 _LEFT = 125  # entries after each message that a backup looks at itself, which else would wait: to look takes longest
 _DEEP = 100  # folders one in the other; what lies deeper is left to the backup
 
@@ -67,6 +68,7 @@ class Stretch(msgspec.Struct, array_like=True):
     device: int
     inode: int
     seen: dict[bytes, Seen]
+    names: list[bytes] | None = None  # all there are in the folder, with its first entries; None where these are many
 
     @property
     def first(self) -> bytes:
@@ -104,7 +106,7 @@ class _Scout:
         self._free = list(range(SLOTS))
         self._slot = self._free.pop()
         self._at = self._start = self._slot * SLOT
-        self._stretches: list[tuple[bytes, int, int, dict[bytes, tuple[Any, ...]]]] = []
+        self._stretches: list[tuple[bytes, int, int, dict[bytes, tuple[Any, ...]], list[bytes] | None]] = []
         self._many = 0  # entries that are in none of the messages before
         self._odd = 0  # files of which what was said of their name is not what was said of their descriptor
 
@@ -118,12 +120,14 @@ class _Scout:
         """Go through an open folder, from the entry with the key `start` in it on, and close it."""
         try:
             status = disk.look_at_folder(folder)
-            names, rules, _ = choose(folder, disk.names(folder), rules, self._task.caches)
+            listed = disk.names(folder)
+            names, rules, _ = choose(folder, listed, rules, self._task.caches)
             first, _, below = start.partition(b"\0")
             names = names[bisect_left(names, first) :]
             names.reverse()
-            seen = self._stretch(key, status)
-            look = self._ahead.looker(folder, names) if self._task.read else disk.looker(folder)
+            seen = self._stretch(key, status, listed if len(listed) <= _LISTED else None)
+            read, excludes = self._task.read, rules.excludes if rules else None
+            look = self._ahead.looker(folder, names) if read else disk.looker(folder)
             flat = True  # no folder was met
             while names:
                 name = names.pop()
@@ -132,9 +136,10 @@ class _Scout:
                 except OSError:
                     continue
                 is_folder = stat.S_ISDIR(found.st_mode)
-                if rules and rules.excludes(name, is_folder):
+                if excludes is not None and excludes(name, is_folder):
                     continue
-                seen[name] = self._told(folder, name, found)
+                seen[name] = (read and self._read(folder, name, found)) or written_down(found)
+                self._many += 1
                 flat = flat and not is_folder
                 if is_folder and depth < _DEEP and self._goes_into(found, status):
                     with contextlib.suppress(OSError):
@@ -145,7 +150,7 @@ class _Scout:
                 elif self._many >= _MANY or self._at - self._start >= _MUCH:
                     self._send()
                     seen = self._stretch(key, status)
-                    if flat and not self._task.read:
+                    if flat and not read:
                         del names[-_LEFT:]
         finally:
             disk.close_folder(folder)
@@ -155,32 +160,27 @@ class _Scout:
             return False
         return not self._task.one_file_system or found.st_dev == above.st_dev
 
-    def _stretch(self, key: bytes, status: Status) -> dict[bytes, tuple[Any, ...]]:
+    def _stretch(self, key: bytes, status: Status, names: list[bytes] | None = None) -> dict[bytes, tuple[Any, ...]]:
         """Begin a stretch of the folder with that key."""
         seen: dict[bytes, tuple[Any, ...]] = {}
-        self._stretches.append((key, status.st_dev, status.st_ino, seen))
+        self._stretches.append((key, status.st_dev, status.st_ino, seen, names))
         return seen
 
-    def _told(self, folder: disk.Folder, name: bytes, found: Status) -> tuple[Any, ...]:
-        """An entry as it is told, with what it contains where that is wanted."""
-        self._many += 1
+    def _read(self, folder: disk.Folder, name: bytes, found: Status) -> tuple[Any, ...] | None:
+        """An entry as it is told with what it contains; None for what is no small file, or can't be read."""
         if (
-            self._task.read
-            and stat.S_ISREG(found.st_mode)
+            stat.S_ISREG(found.st_mode)
             and found.st_size <= _FILE
             and found.st_nlink == 1
             and self._odd <= MOST_ODD
             and not disk.may_have_holes(found)
         ):
             with contextlib.suppress(OSError):  # which the backup meets too
-                read = self._read(folder, name, found)
-                if read is not None:
-                    return read
-        told: tuple[Any, ...] = written_down(found)
-        return told
+                return self._content(folder, name, found)
+        return None
 
-    def _read(self, folder: disk.Folder, name: bytes, found: Status) -> tuple[Any, ...] | None:
-        """The same with the content of a file; None for one that does not stay what it was."""
+    def _content(self, folder: disk.Folder, name: bytes, found: Status) -> tuple[Any, ...] | None:
+        """The same for a small file; None for one that does not stay what it was. Raises OSError."""
         if sys.platform == "win32":
             raise NotImplementedError  # there is no scout
         at, end = self._at, self._at + found.st_size

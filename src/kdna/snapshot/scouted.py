@@ -46,6 +46,17 @@ class Scouted:
             return look
         return _Looks(self, folder, (status.st_dev, status.st_ino), look).__getitem__
 
+    def names(self, folder: bytes, status: Status) -> list[bytes] | None:
+        """The names in a folder that is gone into now; None where they were not told."""
+        while self._begun and (self._stretches or self._receive()):
+            stretch = self._stretches[-1]
+            if stretch.folder == folder:
+                return stretch.names if (stretch.device, stretch.inode) == (status.st_dev, status.st_ino) else None
+            if folder <= stretch.last:
+                break
+            self._stretches.pop()
+        return None
+
     def told(self, folder: bytes, identity: tuple[int, int], name: bytes) -> dict[bytes, Seen] | None:
         """The stretch of a folder that an entry is in, if that is what comes next. All before it is forgotten."""
         if not self._begun and not self._begin(folder + name):
