@@ -610,20 +610,37 @@ def test_of_many_unchanged_files_those_whose_blobs_are_gone_are_stored_again_and
     comes_back(client, done, source)
 
 
-def test_a_large_folder_is_cut_alike_whatever_was_taken_over_of_it(client, source, tmp_path):
-    for number in range(6000):
+def test_one_file_changed_in_a_large_folder_sends_a_small_part_of_it(client, source):
+    for number in range(3000):
+        (source / f"{random.Random(number).randbytes(8).hex()}").write_bytes(b"content %d" % number)
+    first = client.save(source)
+    (source / "new").write_bytes(b"new")
+    done = client.save(source)
+    assert (done.counts.unchanged, done.counts.new) == (3000, 1)
+    assert done.sent < first.sent / 5
+    comes_back(client, done, source)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_large_folder_is_cut_alike_whatever_was_taken_over_of_it(client, source, tmp_path, seed):
+    rng = random.Random(seed)
+    for number in range(2000):
         (source / f"{number:05}").write_bytes(b"content %d" % (number % 10))
     client.save(source)
-    (source / "02500a").write_bytes(b"new")
-    (source / "04000").unlink()
-    done = client.save(source)
-    assert (done.counts.unchanged, done.counts.new) == (5999, 1)
-    (tmp_path / "link").symlink_to(source)
-    read = client.save(tmp_path / "link")
-    assert read.counts.new == 6000
-    one, other = (client.opened(made.sid)[2].root.content for made in (done, read))
-    assert one == other
-    assert len(one) > 32
+    for turn in range(3):
+        names = sorted(os.listdir(source))
+        for name in rng.sample(names, 3):
+            (source / name).unlink()
+        for name in rng.sample(names, 2):
+            (source / f"{name}a").write_bytes(b"new")
+        (source / f"{names[-1]}b").write_bytes(b"last")
+        done = client.save(source)
+        (tmp_path / f"link{turn}").symlink_to(source)
+        read = client.save(tmp_path / f"link{turn}")  # another source, of which nothing is known
+        assert read.counts.new == len(os.listdir(source))
+        one, other = (client.opened(made.sid)[2].root.content for made in (done, read))
+        assert one == other
+        assert len(one) > 3 * 32
     comes_back(client, done, source)
 
 

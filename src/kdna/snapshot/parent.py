@@ -37,11 +37,11 @@ class Parent:
         self._reader = reader
         self._sink = sink
 
-    def parts(self, folder: Node) -> Iterator[list[Node]]:
-        """What the snapshot has in a folder, in order; nothing more once a part of it can't be read."""
+    def parts(self, folder: Node) -> Iterator[tuple[bytes, list[Node]]]:
+        """What the snapshot has in a folder, part by part, with their ids; nothing more once one can't be read."""
         for part in folder.ids():
             try:
-                yield decode_part(self._reader.blob(part, tree=True))
+                yield part, decode_part(self._reader.blob(part, tree=True))
             except Damaged as error:
                 if not self.damaged:
                     self._sink.notice(f"An earlier backup is damaged ({error}); what it can't tell is read again.")

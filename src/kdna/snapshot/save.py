@@ -72,7 +72,8 @@ class _Open(msgspec.Struct):
     key: bytes = b""  # see `scout.Stretch`
     names: list[bytes] = []  # those still to come, the next one last
     olds: list[Node] = []  # the parent's not passed yet, the next one last; empty at the end
-    more: Iterator[list[Node]] = msgspec.field(default_factory=lambda: iter(()))  # of them
+    more: Iterator[tuple[bytes, list[Node]]] = msgspec.field(default_factory=lambda: iter(()))  # of their parts
+    old_part: tuple[bytes, int] = (b"", 0)  # the part that they are of: its id, and how many nodes it has
     folder: disk.Folder | None = None  # None while folders far below are saved
     look: Look | None = None
     extra: Extra | None = None
@@ -84,7 +85,8 @@ class _Open(msgspec.Struct):
         """Be done with the next nodes of the parent, which has at least so many here."""
         del self.olds[len(self.olds) - count :]
         while not self.olds and (part := next(self.more, None)) is not None:
-            self.olds = part[::-1]
+            self.old_part = part[0], len(part[1])
+            self.olds = part[1][::-1]
 
     def match(self, name: bytes) -> Node | None:
         """What the parent has under the name that comes next. What it has before that is not there any more."""
@@ -270,7 +272,7 @@ class _Saver:
         """Close a folder and make its node."""
         _close(here)
         before = here.before
-        if before is not None and here.same and not here.olds and not here.parts and self._parent.stored(before):
+        if before is not None and here.same and not here.olds and self._parent.stored(before):
             content = before.content
         else:
             self._end_part(here)
@@ -308,9 +310,12 @@ class _Saver:
         """Save entries until a folder is met, which is returned to be saved first; None when there are no more."""
         look = self._look_into(here)
         while here.names and look:
-            status = self._take_over(here, look) if here.olds and here.olds[-1].kind == FILE else None
-            if not here.names:
-                break
+            status = None
+            if here.olds and here.olds[-1].kind == FILE:
+                left = len(here.names)
+                status = self._take_over(here, look)
+                if status is None and len(here.names) < left:  # perhaps a part of the parent's has ended, and one follows
+                    continue
             name = here.names.pop()
             try:
                 status = status or look(name)
@@ -335,6 +340,7 @@ class _Saver:
 
     def _take_over(self, here: _Open, look: Look) -> Status | None:
         """Take over the plainly unchanged files that come next; what the entry behind them is, if that is known."""
+        part, nodes = here.old_part
         run, status = self._parent.run(here.names, here.olds, look, here.rules)
         if not run:
             return status
@@ -344,6 +350,9 @@ class _Saver:
         self._counts.unchanged += len(run)
         self._counts.bytes += sum(map(_size, run))
         self._owners.update(map(_owner, run))
+        if not here.nodes and len(run) == nodes and ends_part(nodes, run[-1].name) and self._store.has(part):
+            here.parts.append(part)  # as it was, from its first node to its last, so there is nothing to encode
+            return status
         short = max(0, PART_LEAST - 1 - len(here.nodes))  # so many more nodes end no part, whatever they are called
         here.nodes += run[:short]
         for node in run[short:]:
