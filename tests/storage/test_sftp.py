@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -181,6 +182,24 @@ def test_a_cut_in_the_middle_of_an_upload_is_overcome(own_sshd: Server, proxy: P
     assert proxy.connections == 2
     assert storage.read("packs/one") == content
     storage.sync()
+
+
+def test_a_lost_connection_is_no_noise_on_standard_error() -> None:
+    program = """if True:
+        import asyncio, socket
+        import kdna.storage.ssh_library
+
+        async def write_to_nobody():
+            ours, theirs = socket.socketpair()
+            transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
+            theirs.close()
+            for _ in range(20):
+                transport.write(b"x")
+
+        asyncio.run(write_to_nobody())
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_cut_in_the_middle_of_parallel_work_is_overcome(own_sshd: Server, proxy: Proxy, open_at: Open) -> None:

@@ -6,11 +6,16 @@ quantum computers, is in the cryptography library, and for the UMAC that nettle 
 
 X.509 certificates, which are nothing that OpenSSH knows, take a seventh of that time to load. TLS, which comes with
 asyncio, is no part of SSH. Both libraries have it that these can be missing.
+
+What either of them logs goes to those who collect logs, and where nobody does, nowhere. Python would print warnings on
+standard error: asyncio has one for each packet that a lost connection no longer takes, which is none for our users,
+since the connection comes back.
 """
 
 from __future__ import annotations
 
 import ctypes.util
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,5 +42,8 @@ def _only_what_is_needed() -> Iterator[None]:
 
 with _only_what_is_needed():
     import asyncssh
+
+for _name in ("asyncio", "asyncssh"):
+    logging.getLogger(_name).addHandler(logging.NullHandler())
 
 __all__ = ["asyncssh"]
