@@ -101,7 +101,7 @@ def test_deleting_a_server_leaves_its_backups(nas: Path, first: str) -> None:
         (["-ad", "u@h", "-a", "x", "-r", "r", "-c", "/no/key"], 2, "no private key", "private key"),
         (["-ad", "u@h", "-a", "x", "-r", "r", "-e", "perhaps"], 2, "'perhaps' is neither true nor false", "--help"),
         (["-ad", "u@h", "-a", "x"], 2, "Missing option '-r'", "--help"),
-        (["-ad", "file:///no/such/disk", "-a", "x", "-r", "r"], 1, "no folder /no/such/disk", "mount"),
+        (["-ad", "file:///no/such/disk", "-a", "x", "-r", "r"], 1, "no folder /no/such/disk", "'kdna server add'"),
         (["-ad", "u@no-such-host.invalid", "-a", "x", "-r", "r"], 1, "cannot be resolved", "address"),
     ],
 )

@@ -203,5 +203,5 @@ def _refuse_unmounted(server: Server) -> None:
     if folder is not None and not os.path.isdir(folder):
         raise Unreachable(
             f"there is no folder {folder}, where server {server.alias} is",
-            f"Connect or mount the disk; or correct the address with 'kdna server update {server.alias} -ad ADDRESS'.",
+            "Connect or mount the disk; or correct the address: -ad of 'kdna server add' and 'kdna server update'.",
         )
