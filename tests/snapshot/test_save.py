@@ -217,6 +217,22 @@ def test_names_of_one_file_in_several_folders_are_read_once_and_come_back_linked
     comes_back(client, second, source)
 
 
+def test_an_unchanged_source_counts_as_many_bytes_as_at_first(client, source):
+    (source / "one").write_bytes(b"content")
+    os.link(source / "one", source / "two")
+    (source / "folder").mkdir()
+    os.link(source / "one", source / "folder" / "three")
+    for name in ("sparse", "again"):
+        with open(source / name, "wb") as file:
+            file.truncate(9 * MIB)
+            file.seek(4 * MIB)
+            file.write(b"x" * MIB)
+    os.link(source / "again", source / "folder" / "again")
+    first, second = client.save(source), client.save(source)
+    assert second.counts.unchanged == 6
+    assert second.counts.bytes == first.counts.bytes < 3 * MIB
+
+
 def test_a_change_of_one_name_is_a_change_of_all(client, source):
     (source / "one").write_bytes(b"before")
     os.link(source / "one", source / "two")

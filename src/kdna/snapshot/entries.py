@@ -67,26 +67,33 @@ class EntrySaver:
     def _file(self, folder: disk.Folder, where: bytes, name: bytes, status: Status, match: Node | None) -> Node:
         """A file that is new, changed or has several names. Raises OSError."""
         link = self._link(status) if status.st_nlink > 1 else None
+        node, others = self._linked.get(link, (None, 0)) if link else (None, 0)
         if match is not None and self._parent.unchanged(match, status) and _link_of(match) == link:
             self._count(match, unchanged=True)
-            self._counts.bytes += status.st_size
+            if node is None:
+                node, others = match, status.st_nlink
+                self._counts.bytes += match.data()
+            self._met(link, node, others)
             return match
         stored = self._counts.bytes_new
-        node, others = self._linked.get(link, (None, 0)) if link else (None, 0)
         if node is None or node.ctime not in (status.st_ctime_ns, 0):
             if status.st_size >= _SHOWN:
                 self._counts.current = os.fsdecode(os.path.join(where, name))
             node, others = self._read(folder, where, name, status, match, link), status.st_nlink
         elif not node.ctime:
             self._warn_of_change(os.path.join(where, name))
-        if link and others > 1:
-            self._linked[link] = (node, others - 1)
-        elif link:
-            self._linked.pop(link, None)
+        self._met(link, node, others)
         node = node if node.name == name else msgspec.structs.replace(node, name=name)
         # One that was only read again, because its times could not tell, has not changed.
         self._count(match, unchanged=node == match and self._counts.bytes_new == stored)
         return node
+
+    def _met(self, link: tuple[int, int] | None, node: Node, others: int) -> None:
+        """Remember a file with several names until all of them were met; `others` are those from this one on."""
+        if link and others > 1:
+            self._linked[link] = (node, others - 1)
+        elif link:
+            self._linked.pop(link, None)
 
     def _read(
         self,

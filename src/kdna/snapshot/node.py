@@ -64,6 +64,11 @@ class Node(msgspec.Struct, array_like=True, frozen=True, gc=False):
         content = self.content
         return [content[at : at + ID] for at in range(0, len(content), ID)]
 
+    def data(self) -> int:
+        """Bytes of a file without its holes."""
+        extents = self.extra.extents if self.extra else None
+        return self.size if extents is None else sum(length for _, length in extents)
+
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Annotated[list[Node], msgspec.Meta(max_length=_PART_MOST)])

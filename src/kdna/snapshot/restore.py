@@ -114,14 +114,14 @@ def _compare(changes: Changes, place: Target | None, path: Path, node: Node, ove
         return
     if there is None:
         changes.new += 1
-        changes.bytes += node.size
+        changes.bytes += node.data()
     elif alike:
         changes.same += 1
     elif kept or _keeps(there, node, overwrite):
         changes.kept += 1
     else:
         changes.replaced += 1
-        changes.bytes += node.size
+        changes.bytes += node.data()
         changes.first_replaced = changes.first_replaced or _shown(path)
 
 
@@ -295,7 +295,7 @@ class _Restorer:
                 self._target.check_gives_way(path)
             elif self._assembler.matches(path, node) and self._touched_up(path, node):
                 self._counts.unchanged += 1
-                self._counts.bytes += node.size
+                self._counts.bytes += node.data()
                 return
         self._assembler.add(path, node, there)
 

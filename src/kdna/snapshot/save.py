@@ -38,7 +38,7 @@ from kdna.snapshot.select import IGNORE_FILE, NO_RULES, Rules
 from kdna.snapshot.status import Status
 from kdna.snapshot.store import Store
 
-_size, _owner = operator.attrgetter("size"), operator.attrgetter("uid", "gid")
+_owner = operator.attrgetter("uid", "gid")
 _OPEN_FOLDERS = 100  # ancestors deeper than this are closed while folders below them are saved
 # What opening something says that has become a symlink, a file, a folder, a socket since it was looked at, or nothing.
 _NOT_IT = {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.ENOENT}
@@ -348,7 +348,7 @@ class _Saver:
         here.pass_olds(len(run))
         self._counts.files += len(run)
         self._counts.unchanged += len(run)
-        self._counts.bytes += sum(map(_size, run))
+        self._counts.bytes += sum(node.size if node.extra is None else node.data() for node in run)
         self._owners.update(map(_owner, run))
         if not here.nodes and len(run) == nodes and ends_part(nodes, run[-1].name) and self._store.has(part):
             here.parts.append(part)  # as it was, from its first node to its last, so there is nothing to encode

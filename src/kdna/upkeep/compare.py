@@ -147,7 +147,7 @@ class _Comparison:
             os.close(fd)
             if not self._assembler.matches(path, node):
                 yield Way.CONTENT
-            self._counts.bytes += node.size
+            self._counts.bytes += node.data()
         elif node.kind != FOLDER and not self._target.is_like(path, there, node):
             yield Way.TARGET
         wanted = self._target.attributes(node)
