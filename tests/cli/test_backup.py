@@ -607,3 +607,11 @@ def test_of_a_server_that_has_two_names_one_is_to_be_named(nas: Path, first: str
     assert "means 2 backups" in outcome.error
     assert outcome.hint == "Hint: Name the server with --server."
     done("backup", "restore", "-t", "papers:first", tmp_path / "back", "--server", "same")
+
+
+def test_what_cannot_be_noted_on_this_machine_is_told_in_words(home: Path, nas: Path, docs: Path) -> None:
+    (home / ".kdna" / "state" / ".client.json.new").mkdir(parents=True)  # where the note would be written
+    outcome = done("backup", "add", "papers", docs, "first")
+    assert "papers:first is on nas" in outcome.out
+    assert "The backup is done, but not counted on this machine: " in outcome.err
+    assert "Errno" not in outcome.err

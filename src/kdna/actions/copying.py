@@ -276,7 +276,7 @@ class _Run:
                 try:
                     mine.done(sid)
                 except OSError as error:
-                    self._caller.sink.notice(f"The copy is done, but not counted on this machine: {error}")
+                    self._caller.sink.notice(f"The copy is done, but not counted on this machine: {error.strerror}")
         tree.committed(reader)
         remember(self._caller.home, self._target.id, [sid], [])
         self._hold(backup, sid, held=False)

@@ -221,7 +221,7 @@ class _Job:
                 try:
                     mine.done(sid)
                 except OSError as error:
-                    self._caller.sink.notice(f"The backup is done, but not counted on this machine: {error}")
+                    self._caller.sink.notice(f"The backup is done, but not counted on this machine: {error.strerror}")
                 known.result()
         self._caller.tell_of_damage(reader.damaged)
         return _Made(tag, sid)
