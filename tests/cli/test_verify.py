@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,24 @@ def test_all_is_well(nas: Path, first: str, words: list[str]) -> None:
     assert outcome.out.startswith("nas: all is well: 1 backup, 2 packs")
     assert outcome.err == ""
     assert done("backup", "verify", "-q", *words).out == ""
+
+
+@pytest.fixture
+def read_only_home(home: Path, first: str) -> Iterator[None]:
+    """The home of KDNA on a disk that is mounted read-only: what root may not write to either."""
+    folder = home / ".kdna"
+    if os.name == "nt" or subprocess.run(["mount", "--bind", folder, folder], capture_output=True).returncode:
+        pytest.skip("cannot mount here")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_home_that_cannot_be_written_to_is_no_obstacle(read_only_home: None) -> None:
+    assert "nas: all is well" in done("backup", "verify", "--read-data").out
+    assert "nothing is damaged" in done("backup", "repair", "--server", "nas", "--dry-run").out
 
 
 def test_a_verify_says_how_deep_it_looked(nas: Path, first: str) -> None:

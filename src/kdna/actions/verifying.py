@@ -140,10 +140,13 @@ def remembering(home: Home, repository: Repository) -> Iterator[Memory]:
         memory.close()
 
 
-def room_for(home: Home) -> Path:
-    """A folder for what a check keeps while it runs: on the disk that holds copies of the servers' objects anyway."""
+def room_for(home: Home) -> Path | None:
+    """A folder for what a check keeps while it runs: on the disk that holds copies of the servers' objects anyway.
+
+    None, which stands for the system's own, where that cannot be written to.
+    """
     home.ensure()
-    return home.cache
+    return home.cache if os.access(home.cache, os.W_OK) else None
 
 
 def compare_backup(caller: Caller, reference: str, server: str | None, against: str, counts: Counts) -> Comparison:
