@@ -58,6 +58,14 @@ def test_the_key_file_is_a_put_key_and_never_overwrites(put_key: Path, tmp_path:
     assert "SSH account" in said.out
 
 
+def test_of_a_server_whose_backups_it_cannot_see_it_does_not_say_that_there_are_none(machine: Path) -> None:
+    outcome = run("server", "status", "nas")
+    assert outcome.code == 1
+    assert "backups      unknown\n" in outcome.out
+    assert "none\n" not in outcome.out
+    assert "a put key adds backups, and can neither list nor read them" in outcome.err
+
+
 def test_status_says_that_it_is_a_put_key_and_for_what(machine: Path) -> None:
     key = done("encrypt", "status", "--json").answer["key"]
     assert key["kind"] == "put"

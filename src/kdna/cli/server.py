@@ -218,6 +218,8 @@ def _facts(found: Status) -> list[tuple[str, str]]:
         facts.append(("free", f"{size(found.space.free)} of {size(found.space.total)}"))
     facts.append(("encryption", "new backups are encrypted" if server.encrypted else "new backups are NOT encrypted"))
     count, projects = len(found.listing.backups), found.projects
+    if not count and found.listing.problems:  # with a put key, for instance, which sees no backups
+        return [*facts, ("backups", "unknown"), ("stored", size(found.stored)), ("next backup", following)]
     facts.append(("projects", ", ".join(projects) or "none"))
     facts.append(("backups", f"{count:,}"))
     facts.append(("stored", size(found.stored)))
