@@ -409,6 +409,16 @@ def test_a_list_says_what_keeps_one_from_running(home: Path, auto: str, docs: Pa
     assert listed("1")["problem"]["error"] == "UsageError"
 
 
+def test_a_schedule_that_cannot_be_read_casts_no_doubt_on_the_server(home: Path, auto: str) -> None:
+    path = home / ".kdna" / "kdna.conf"
+    path.write_text(path.read_text().replace("1, daily", "1, 0 0 30 2 *"))
+    outcome = done("auto-backup", "list")
+    assert "is no cron expression" in outcome.err
+    assert "nas?" not in outcome.out
+    assert "1?" not in outcome.out
+    assert "nas" in outcome.out
+
+
 def test_a_server_deleted_by_force_says_which_will_fail(auto: str) -> None:
     assert run("server", "delete", "-a", "nas").code == 1
     assert "each of their runs will fail: 1." in done("server", "delete", "-a", "nas", "--force").err

@@ -67,6 +67,9 @@ def _listed(caller: Caller, document: Document, backup: AutoBackup, entries: Map
     server, problem = "", _not_entered(backup, entries)
     try:
         ahead = outlook(backup, runs, local_now())
+    except UsageError as error:
+        problem = error
+    try:
         server = document.choose_server(backup.id_server, local_server(caller, document)).alias
     except UsageError as error:
         problem = error
