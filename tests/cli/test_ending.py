@@ -115,11 +115,14 @@ def test_closed_streams_are_no_trouble(nas: Path, docs: Path) -> None:
 
 
 @posix
-def test_an_output_that_is_full_is_said(nas: Path) -> None:
+@pytest.mark.parametrize(
+    "words", [["server", "list"], ["--version"], ["--help"], ["server", "-h"], ["backup", "add", "--help"]]
+)
+def test_an_output_that_is_full_is_said(nas: Path, words: list[str]) -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full here")
     with open("/dev/full", "w") as full:
-        outcome = finish(start("server", "list", stdout=full))
+        outcome = finish(start(*words, stdout=full))
     assert outcome.code == 1
     assert "the output cannot be written" in outcome.error
 

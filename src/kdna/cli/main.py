@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from kdna import __version__
-from kdna.cli.options import COMPLETING, Group, Settings
+from kdna.cli.options import COMPLETING, Group, Settings, answer
 from kdna.cli.stopping import Stopper, leave
 
 # name: (module, its line in --help, which is kept here so that --help loads none of them)
@@ -78,7 +78,14 @@ def _fail(error: BaseException, settings: Settings) -> int:
 
 
 @click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="kdna", message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=answer(lambda context: f"kdna {__version__}"),
+    help="Show the version and exit.",
+)
 def kdna() -> None:
     """Encrypted backups of your files, on any server you can reach by SSH.
 

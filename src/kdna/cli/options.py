@@ -45,7 +45,31 @@ def _flag(*names: str, help: str) -> click.Option:
     return click.Option(names, is_flag=True, expose_value=False, callback=_remember, help=help)
 
 
-class Command(click.Command):
+def answer(text: Callable[[click.Context], str]) -> Callable[[click.Context, click.Parameter, bool], None]:
+    """For an option that prints something and ends: as other answers, since stdout may be full, or nobody read it."""
+
+    def say_it(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+        if value and not context.resilient_parsing:
+            from kdna.cli.output import say  # only these options need it here
+
+            say(text(context))
+            context.exit()
+
+    return say_it
+
+
+class _Helpful(click.Command):
+    """A command whose help is an answer like any other."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """The option --help."""
+        found = super().get_help_option(ctx)
+        if found is not None:
+            found.callback = answer(click.Context.get_help)
+        return found
+
+
+class Command(_Helpful):
     """A command that takes the common options too."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -53,7 +77,7 @@ class Command(click.Command):
         self.params += everywhere()
 
 
-class Group(click.Group):
+class Group(_Helpful, click.Group):
     """A group that takes the common options too, and answers a wrong command with those there are.
 
     `more` are commands in modules of their own, by name: the module of `kdna.cli` whose `command` each is, loaded when
