@@ -1,8 +1,8 @@
 """Makes lookup tables: of what index segments say, and one out of several. Their bytes are described in lookup.py.
 
-Merging streams: the ids are divided into equal ranges, and the rows of one range after the other are taken from all
-tables, sorted and handed over. So memory holds some thousands of rows, however many there are. What belongs to segments
-that are gone is left out.
+The ids are divided into equal ranges, and the rows of one range after the other are sorted and handed over: an object
+for each of some thousands of rows, and not for all at once. Merging takes them from all tables, so memory stays flat
+however many rows there are. What belongs to segments that are gone is left out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import zlib
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, compress
+from itertools import accumulate, chain, compress
 
 from kdna.repository.lookup import (
     BLOCK_BITS,
@@ -21,7 +21,6 @@ from kdna.repository.lookup import (
     FRAME,
     MAGIC,
     PACK,
-    PLACE,
     RAW_BITS,
     ROW,
     Lookup,
@@ -30,15 +29,19 @@ from kdna.repository.lookup import (
     range_bits,
     ranges,
 )
-from kdna.repository.pack import ID, PackTable
+from kdna.repository.pack import ID, FrameTable, PackTable, unpack_lengths
 
 _AT_ONCE = 16 * 1024  # packs or frames
 _GONE = 0xFFFFFFFF  # instead of a number: leave this out
+_split = struct.Struct(f"{ROW}s").iter_unpack
 
 
-def build(segments: Iterable[tuple[str, Sequence[PackTable]]]) -> Iterator[bytes | bytearray]:
+def build(segments: Sequence[tuple[str, Sequence[PackTable]]]) -> Iterator[bytes | bytearray]:
     """A table of what these segments say, piece by piece; without a name, of packs that no segment names."""
-    packs, frames, rows, names = bytearray(), bytearray(), list[bytes](), list[str]()
+    count = sum(pack.blob_count for _, packs in segments for pack in packs)
+    spread = min(8, range_bits(count))
+    parts = [bytearray() for _ in range(1 << spread)]  # rows by the leading bits of their ids, not sorted yet
+    packs, frames, names = bytearray(), bytearray(), list[str]()
     pack_count = frame_count = 0
     for source, (name, tables) in enumerate(segments):
         names.append(name)
@@ -49,11 +52,35 @@ def build(segments: Iterable[tuple[str, Sequence[PackTable]]]) -> Iterator[bytes
                 packed = frame.raw | frame.method << RAW_BITS
                 frames += FRAME.pack(pack_count, number, offset, frame.sealed, packed)
                 offset += frame.sealed
-                rows += [blob + PLACE.pack(frame_count, start, length) for blob, start, length in frame.blobs()]
+                for row in _split(_rows_of(frame, frame_count)):
+                    parts[row[0][0] << spread >> 8] += row[0]
                 frame_count += 1
             pack_count += 1
-    rows.sort()
-    return _table([rows], 0, fan_bits(len(rows)), [packs], [frames], names)
+    return _table(_sorted(parts), spread, fan_bits(count), [packs], [frames], names)
+
+
+def _rows_of(frame: FrameTable, number: int) -> array[int]:
+    """The rows of a frame's blobs: made column by column, which takes no objects of Python for each."""
+    lengths = unpack_lengths(frame.lengths)
+    words = array("I", bytes(ROW * len(lengths)))
+    rows = memoryview(words)
+    ids = memoryview(frame.ids).cast("I")
+    for word in range(ID // 4):
+        rows[word :: ROW // 4] = ids[word :: ID // 4]
+    starts = array("I", accumulate(lengths, initial=0))
+    starts.pop()
+    for word, column in enumerate((array("I", [number]) * len(lengths), starts, array("I", lengths)), ID // 4):
+        rows[word :: ROW // 4] = memoryview(column)
+    return words
+
+
+def _sorted(parts: list[bytearray]) -> Iterator[list[bytes]]:
+    """The rows of each part, in order; the part is empty then."""
+    for part in parts:
+        rows = [row for (row,) in _split(part)]
+        rows.sort()
+        part.clear()
+        yield rows
 
 
 def merge(tables: Sequence[Lookup]) -> Iterator[bytes | bytearray]:
