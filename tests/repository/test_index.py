@@ -193,21 +193,14 @@ def spoil(folder: Path, segment: str) -> None:
     path.write_bytes(data)
 
 
-def add_two(index: Index) -> None:
-    """Enough for a merge."""
-    for number in (98, 99):
-        index.add([pack_of(number, [[number]])], f"index/{number:032x}")
-
-
 @pytest.mark.parametrize(
     "meet",
     [
         lambda index: index.has(blob(3)),
         lambda index: list(index.where(blob(3))),
         lambda index: index.tables,
-        add_two,
     ],
-    ids=["has", "where", "tables", "merge"],
+    ids=["has", "where", "tables"],
 )
 def test_rows_that_the_disk_has_altered_are_read_again_when_they_are_met(server, tmp_path, meet):
     names = [server.publish([1, 2])]
@@ -224,6 +217,43 @@ def test_rows_that_the_disk_has_altered_are_read_again_when_they_are_met(server,
     assert [place.length for place in index.where(blob(3))] == [4]
     assert held(server.view(tmp_path)) == {1, 2, 3}
     assert server.fetched == [*names, names[1]]
+
+
+def test_altered_rows_are_read_again_when_tables_are_merged(server, tmp_path):
+    names = []
+    for number in range(3):
+        names.append(server.publish([number]))
+        server.view(tmp_path)
+    spoil(tmp_path / "lookups", names[1])
+    names.append(server.publish([3]))
+    index = server.view(tmp_path)
+    assert server.fetched == [*names, names[1]]
+    assert held(index) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_altered_rows_of_what_was_just_published_are_read_again(server, tmp_path, merged):
+    index = server.view(tmp_path)
+    names = []
+    for number in range(4 if merged else 3):
+        names.append(server.publish([number]))
+        index.add(server.segments[names[-1]], names[-1])
+        if not number:
+            spoil(tmp_path / "lookups", names[0])
+    assert held(index) == set(range(len(names)))
+    assert server.fetched == names[:1]
+    assert not any(index.had(blob(number)) for number in range(len(names)))
+
+
+def test_what_was_there_before_is_told_from_what_was_published_since(server, tmp_path):
+    server.publish([1])
+    index = server.view(tmp_path)
+    name = server.publish([2])
+    index.add(server.segments[name], name)
+    index.add([pack_of(99, [[3]])], None)  # that was there, and nobody had told of it
+    assert [index.had(blob(number)) for number in range(4)] == [False, True, False, True]
+    assert held(index) == {1, 2, 3}
+    assert server.view(tmp_path).had(blob(2))
 
 
 def test_altered_rows_whose_segment_has_gone_meanwhile_do_not_count(server, tmp_path):

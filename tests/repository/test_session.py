@@ -43,6 +43,7 @@ def small(monkeypatch):
     monkeypatch.setattr("kdna.repository.writer.FRAME_RAW", SMALL_FRAME)
     monkeypatch.setattr("kdna.repository.writer.PACK_SIZE", SMALL_PACK)
     monkeypatch.setattr("kdna.repository.session.SEGMENT_BLOBS", SMALL_SEGMENT)
+    monkeypatch.setattr("kdna.repository.session._LOOKS", 7)
 
 
 def machine(medium, cache, storage) -> Repository:
@@ -376,6 +377,16 @@ def test_a_large_session_publishes_its_index_on_the_way_and_forgets_what_it_publ
     ]
     assert {layout.pack(pack.name) for pack in indexed} == packs(medium)
     assert read(medium, tmp_path / "b", idents, secret) == blobs
+
+
+def test_a_pack_is_closed_that_holds_many_blobs_however_small_they_are(medium, tmp_path, secret, monkeypatch):
+    monkeypatch.setattr("kdna.repository.writer.FRAME_RAW", 100)
+    monkeypatch.setattr("kdna.repository.writer.PACK_BLOBS", 30)
+    repository = client(medium, tmp_path, secret)
+    stock(repository, random_blobs(1, 200, 10))
+    reader = repository.reader()
+    tables = [reader.table(name, size) for name, size in reader.list_packs().items()]
+    assert sorted(table.blob_count for table in tables if not table.tree) == [20, *[30] * 6]
 
 
 def test_blobs_of_every_size_that_get_smaller_or_do_not_come_back(medium, tmp_path, secret, monkeypatch):

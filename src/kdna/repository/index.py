@@ -64,6 +64,8 @@ class Index:
         self._cache = cache
         self._fetch: Fetch = lambda _: iter(())
         self._tables: list[Lookup] = []  # the largest first, where most of what is stored is found
+        self._new: list[Lookup] = []  # those of them that tell what this client has published since
+        self._before: list[Lookup] = []  # the others
         self._listed: Mapping[bytes, int] = {}
         self._condemned: Container[bytes] = frozenset()
         self._own: set[bytes] = set()  # packs that this client knows of from another source than the listing
@@ -81,7 +83,12 @@ class Index:
             tables.append(table)
             if len(tables) >= _OPEN:
                 tables = self._merged(tables)
-        self._tables = self._merged(tables)
+        self._know(self._merged(tables), [])
+
+    def _know(self, before: list[Lookup], new: list[Lookup]) -> None:
+        """Ask these tables from now on. Others may be asking meanwhile: each list is exchanged in a single step."""
+        self._tables = sorted([*before, *new], key=lambda table: table.rows, reverse=True)
+        self._before, self._new = before, new
 
     def _kept(self, wanted: set[str]) -> list[Lookup]:
         """The local tables, each for those of the wanted segments that no larger one speaks for.
@@ -120,8 +127,7 @@ class Index:
 
     def _built(self, segments: Sequence[tuple[str, Sequence[PackTable]]]) -> Lookup:
         """A table of segments, in the cache; in memory where there is none."""
-        data = b"".join(build(segments))
-        return self._put([data]) or Lookup(data)
+        return self._put(build(segments)) or Lookup(b"".join(build(segments)))
 
     def _put(self, parts: Iterable[bytes | bytearray]) -> Lookup | None:
         """Write a table to the cache and map it from there; None where that can't be.
@@ -163,8 +169,10 @@ class Index:
         """Exchange a table that the disk has altered, unless somebody else has. Raises `StorageError`."""
         with self._changing:
             if spoiled.table in self._tables:
-                rest = [table for table in self._tables if table is not spoiled.table]
-                self._tables = [*rest, *self._again(spoiled.table)]
+                before = [table for table in self._before if table is not spoiled.table]
+                new = [table for table in self._new if table is not spoiled.table]
+                again = list(self._again(spoiled.table))
+                self._know(*((before, [*new, *again]) if spoiled.table in self._new else ([*before, *again], new)))
 
     def judge(self, listed: Mapping[bytes, int], condemned: Container[bytes]) -> None:
         """Rely only on packs that are in the listing with the right size, and not condemned."""
@@ -177,19 +185,17 @@ class Index:
         return name in self._own or (self._listed.get(name) == size and name not in self._condemned)
 
     def add(self, packs: Sequence[PackTable], segment: str | None) -> None:
-        """Know a segment that this client has just published; or packs it has adopted, which no segment names.
-
-        Others may be asking meanwhile: the new list of tables takes the place of the old one in a single step.
-        """
+        """Know a segment that this client has just published; or packs it has adopted, which no segment names."""
         self._own.update(pack.name for pack in packs)
         if self._unreadable:
             self._unreadable.difference_update(blob for pack in packs for blob in pack.blobs())
         table = self._built([(segment, packs)]) if segment else Lookup(b"".join(build([("", packs)])))
         with self._changing:
-            tables = self._merged([*self._tables, table])
-            for table in tables:
-                table.judge(self._usable)
-            self._tables = tables
+            before = self._before if segment else [*self._before, table]
+            new = self._merged([*self._new, table]) if segment else self._new
+            for one in (*before, *new):
+                one.judge(self._usable)
+            self._know(before, new)
 
     @property
     def tables(self) -> Sequence[Lookup]:
@@ -209,6 +215,11 @@ class Index:
         for table in self._tables:
             table.let_go()
 
+    def let_go_of_new(self) -> None:
+        """The same for what this client has published."""
+        for table in self._new:
+            table.let_go()
+
     @property
     def own(self) -> AbstractSet[bytes]:
         """The packs that were added since the last look at the server; it grows with them."""
@@ -225,15 +236,22 @@ class Index:
 
     def has(self, blob: bytes) -> bool:
         """Whether the blob can be relied upon: a pack that counts holds it, and nobody has failed to read it."""
+        return self._has(blob, new=True)
+
+    def had(self, blob: bytes) -> bool:
+        """The same for one that is in nothing this client has published."""
+        return self._has(blob, new=False)
+
+    def _has(self, blob: bytes, new: bool) -> bool:
         if blob in self._unreadable:
             return False
         try:
-            for table in self._tables:  # any() makes a generator, and this runs for every file
+            for table in self._tables if new else self._before:  # any() makes a generator, and this runs for every file
                 if table.has(blob):
                     return True
         except Spoiled as spoiled:
             self._heal(spoiled)
-            return self.has(blob)
+            return self._has(blob, new)
         return False
 
     def lacking(self, blobs: Sequence[bytes]) -> Sequence[bytes]:

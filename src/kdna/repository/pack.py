@@ -25,6 +25,7 @@ from kdna.seal.envelope import TAG, Kind, Seal
 ID = 32
 FRAME_RAW = 2 * 1024 * 1024  # blobs are gathered until a frame holds this much; larger windows gain under 1 %
 PACK_SIZE = 8 * 1024 * 1024  # several are in memory at once; with 16 MiB a backup over SFTP passed 200 MB
+PACK_BLOBS = 32 * 1024  # nor are more blobs in one: until it is stored, each of them is remembered
 # Nothing we write comes near these; what claims more is refused before any memory is taken for it.
 MAX_FRAME = 64 * 1024 * 1024  # bytes, raw
 MAX_PACK = (1 << 32) - 1
@@ -109,6 +110,7 @@ class OpenPack:
 
     def __init__(self, seal: Seal, tree: bool) -> None:
         self.size = 0  # bytes of the frames so far, without what sealing adds
+        self.blobs = 0
         self._tree = tree
         self._writer = seal.writer(Kind.TREE_PACK if tree else Kind.DATA_PACK)
         self._tables: list[FrameTable] = []
@@ -120,6 +122,7 @@ class OpenPack:
         self._seal_newest(last=False)
         self._newest = frame
         self.size += len(frame.data)
+        self.blobs += len(frame.ids) // ID
 
     def _seal_newest(self, last: bool) -> None:
         frame, self._newest = self._newest, None
@@ -196,8 +199,9 @@ def check_pack(pack: PackTable, what: str) -> None:
 def pack_record(payload: bytes) -> bytes:
     """A record ready to be sealed: compressed, told its lengths, and padded so that its size says little."""
     method, data = compress.compress(payload)
-    body = b"%c%s%s" % (method, len(payload).to_bytes(4, "little"), len(data).to_bytes(4, "little")) + data
-    return body.ljust(padded_length(len(body)), b"\0")
+    head = b"%c%s%s" % (method, len(payload).to_bytes(4, "little"), len(data).to_bytes(4, "little"))
+    length = len(head) + len(data)
+    return b"".join([head, data, bytes(padded_length(length) - length)])
 
 
 def unpack_record(body: bytes) -> bytes:

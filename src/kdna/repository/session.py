@@ -42,6 +42,7 @@ from kdna.repository.ahead import begin
 from kdna.repository.decoding import decode
 from kdna.repository.index import SEGMENT_BLOBS, seal_segment
 from kdna.repository.pack import Frame, PackTable, SealedPack
+from kdna.repository.pending import Pending
 from kdna.repository.reader import Reader
 from kdna.repository.records import open_record, read_object, seal_record
 from kdna.repository.tags import Tags
@@ -50,6 +51,7 @@ from kdna.seal.envelope import Kind
 from kdna.storage.base import Object, create_together
 
 _PATIENCE = 0.5  # seconds
+_LOOKS = 4096  # blobs put until what was read of their index is given back: some hundred of them are looked for there
 
 _encoder = msgspec.msgpack.Encoder()
 _names_decoder = msgspec.msgpack.Decoder(set[bytes])
@@ -85,7 +87,8 @@ class Session:
         self._seal = reader.seal
         self._tags = tags or Tags(reader.storage, reader.seal, reader.cache)
         self._description = description
-        self._pending: set[bytes] = set()
+        self._pending = Pending()
+        self._new = 0  # blobs that were put
         self._arrived: list[PackTable] = []
         self._arrived_blobs = 0
         self._lock = threading.Lock()
@@ -161,22 +164,24 @@ class Session:
 
     def has(self, blob_id: bytes) -> bool:
         """Whether a blob is stored, or on its way."""
+        if self._pending.never(blob_id):
+            return self._reader.index.had(blob_id)
         return blob_id in self._pending or self._reader.index.has(blob_id)
 
     def has_all(self, blob_ids: Sequence[bytes]) -> bool:
         """Whether each of these blobs is stored, or on its way."""
-        return self._pending.issuperset(self._reader.index.lacking(blob_ids))
+        return all(map(self._pending.__contains__, self._reader.index.lacking(blob_ids)))
 
     def lacking(self, blob_ids: Sequence[bytes]) -> set[bytes]:
         """Those of these blobs that are neither stored nor on their way."""
-        return set(self._reader.index.lacking(blob_ids)) - self._pending
+        return {blob for blob in self._reader.index.lacking(blob_ids) if blob not in self._pending}
 
     def put(self, data: bytes | memoryview) -> tuple[bytes, bool]:
         """Store a data blob unless it is stored; its id, and whether it was new. Raises `StorageError`."""
         blob_id = self._hash_data(data)
         if self.has(blob_id):
             return blob_id, False
-        self._pending.add(blob_id)
+        self._expect(blob_id)
         self._pipeline.data.put(blob_id, data)
         return blob_id, True
 
@@ -185,13 +190,13 @@ class Session:
         blob_id = self._hash_tree(data)
         if self.has(blob_id):
             return blob_id, False
-        self._pending.add(blob_id)
+        self._expect(blob_id)
         self._pipeline.trees.put(blob_id, data)
         return blob_id, True
 
     def put_checked(self, blob_id: bytes, data: bytes | memoryview, tree: bool) -> None:
         """Store a blob that `has` does not know, and whose id was compared with its bytes. Raises `StorageError`."""
-        self._pending.add(blob_id)
+        self._expect(blob_id)
         (self._pipeline.trees if tree else self._pipeline.data).put(blob_id, data)
 
     def in_order(self, work: Callable[[Thing], Result], things: Iterable[Thing]) -> Iterator[Result]:
@@ -200,8 +205,16 @@ class Session:
 
     def put_frame(self, frame: Frame, tree: bool) -> None:
         """Store a frame as it is: it was opened, and its blobs compared with their ids. Raises `StorageError`."""
-        self._pending.update(frame.blobs())
+        for blob_id in frame.blobs():
+            self._expect(blob_id)
         (self._pipeline.trees if tree else self._pipeline.data).put_frame(frame)
+
+    def _expect(self, blob_id: bytes) -> None:
+        """A blob is on its way. Of what was published before, hardly anything was looked at for those that are new."""
+        self._pending.add(blob_id)
+        self._new += 1
+        if not self._new % _LOOKS:
+            self._reader.index.let_go_of_new()
 
     def _pack_arrived(self, sealed: SealedPack) -> None:
         """Count a stored pack, mirror it when it holds trees, publish a segment when enough came together."""
@@ -236,7 +249,7 @@ class Session:
         with self._lock:
             self._reader.index.add(packs, name)
         for pack in packs:
-            self._pending.difference_update(pack.blobs())
+            self._pending.remove(pack.blobs())
 
     def flush(self) -> None:
         """Return when everything put so far is stored and in the index. Raises what stopped the pipeline."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import threading
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from struct import pack as pack_numbers
@@ -20,7 +21,7 @@ from typing import TypeVar
 
 from kdna.repository import layout
 from kdna.repository.compress import STORED, compress
-from kdna.repository.pack import FRAME_RAW, PACK_SIZE, Frame, OpenPack, SealedPack
+from kdna.repository.pack import FRAME_RAW, PACK_BLOBS, PACK_SIZE, Frame, OpenPack, SealedPack
 from kdna.repository.parallel import in_order_by
 from kdna.seal.envelope import Seal
 from kdna.storage.base import Reached, Storage
@@ -38,8 +39,8 @@ class _Gathered:
     """Blobs that are going to be one frame."""
 
     def __init__(self) -> None:
-        self.ids: list[bytes] = []
-        self.lengths: list[int] = []
+        self.ids = bytearray()
+        self.lengths = array("I")
         self.length = 0  # bytes
         self.only = b""  # the blob, as long as there is one: a large one mostly stays alone, and is not copied then
         self.room: bytearray | None = None  # where they lie one after another, once there are more
@@ -71,7 +72,7 @@ class Gatherer:
             gathered.room[:start] = gathered.only
             gathered.room[start:end] = data
             gathered.only = b""
-        gathered.ids.append(blob_id)
+        gathered.ids += blob_id
         gathered.lengths.append(len(data))
         gathered.length = end
 
@@ -84,7 +85,7 @@ class Gatherer:
 
     def _compressed(self, gathered: _Gathered) -> None:
         """Compress a frame. Runs in a worker."""
-        room, ids = gathered.room, b"".join(gathered.ids)
+        room, ids = gathered.room, bytes(gathered.ids)
         lengths = pack_numbers(f"<{len(gathered.lengths)}I", *gathered.lengths)
         method, data = compress(gathered.only if room is None else room, gathered.length)
         gathered.only, gathered.room = b"", None  # whoever started this still holds it
@@ -106,7 +107,7 @@ class Gatherer:
             sealed, self._held = self._held, room
             if sealed is not None:
                 self._pipeline.rooms.append(sealed)
-            if self._pack.size < PACK_SIZE:
+            if self._pack.size < PACK_SIZE and self._pack.blobs < PACK_BLOBS:
                 return
             full, self._pack, self._held = self._pack, None, None
         self._pipeline.send(full)
