@@ -52,7 +52,9 @@ def _compression(data: bytes, frames: list[bytes]) -> Iterator[Limit]:
     def pack(frame: bytes) -> bytes:
         """With KDNA's parameters, and nothing else of what it does."""
         compressor = compress._compressor()
-        return compressor.compress(frame, compressor.FLUSH_FRAME)
+        packed = compressor.compress(frame, compressor.FLUSH_FRAME)
+        compress._idle.append(compressor)
+        return packed
 
     def unpack(frame: bytes) -> bytes:
         return compress.decompress(compress.ZSTD, frame, len(frames[0]))

@@ -24,23 +24,23 @@ ZSTD = 1
 _PROBE = 16 * 1024
 _PIECE = 128 * 1024
 _local = threading.local()
+_idle: list[zstd.ZstdCompressor] = []  # for whichever thread comes next: rarely do all compress at once
 
 
 def _compressor() -> zstd.ZstdCompressor:
-    """One compressor a thread: making one costs more than compressing a small frame."""
+    """One that is idle. Making one costs more than compressing a small frame, and each holds more than a megabyte."""
     try:
-        found: zstd.ZstdCompressor = _local.compressor
-    except AttributeError:
-        parameters: dict[int, int] = {
-            zstd.CompressionParameter.compression_level: LEVEL,
-            zstd.CompressionParameter.chain_log: _CHAIN_LOG,
-        }
-        try:
-            found = zstd.ZstdCompressor(options={**parameters, _STABLE_IN_BUFFER: 1})
-        except (ValueError, zstd.ZstdError):  # a zstd that does not know it
-            found = zstd.ZstdCompressor(options=parameters)
-        _local.compressor = found
-    return found
+        return _idle.pop()
+    except IndexError:
+        pass
+    parameters: dict[int, int] = {
+        zstd.CompressionParameter.compression_level: LEVEL,
+        zstd.CompressionParameter.chain_log: _CHAIN_LOG,
+    }
+    try:
+        return zstd.ZstdCompressor(options={**parameters, _STABLE_IN_BUFFER: 1})
+    except (ValueError, zstd.ZstdError):  # a zstd that does not know it
+        return zstd.ZstdCompressor(options=parameters)
 
 
 def compress(data: bytes | bytearray, length: int | None = None) -> tuple[int, bytes | memoryview]:
@@ -51,7 +51,9 @@ def compress(data: bytes | bytearray, length: int | None = None) -> tuple[int, b
     """
     raw = memoryview(data)[:length]
     if _worthwhile(raw):
-        packed = _compressor().compress(raw, zstd.ZstdCompressor.FLUSH_FRAME)
+        compressor = _compressor()
+        packed = compressor.compress(raw, zstd.ZstdCompressor.FLUSH_FRAME)
+        _idle.append(compressor)
         _local.gained = len(packed) < len(raw) - len(raw) // 64
         if _local.gained:
             if not _holds(packed, data, len(raw)):
@@ -61,15 +63,22 @@ def compress(data: bytes | bytearray, length: int | None = None) -> tuple[int, b
 
 
 def _holds(packed: bytes, data: bytes | bytearray, length: int) -> bool:
-    """Whether `packed` decompresses to the first `length` bytes of `data`; in pieces that stay in the processor's
-    cache, which halves the cost.
+    """Whether `packed` decompresses to the first `length` bytes of `data`.
+
+    In pieces that stay in the processor's cache, which halves the cost; and what is given is copied.
     """
     decompressor = zstd.ZstdDecompressor()
-    at, given = 0, packed
+    view = memoryview(packed)
+    at = given = 0
     while not decompressor.eof:
-        piece = decompressor.decompress(given, max_length=_PIECE)
-        given = b""
-        if (not piece and not decompressor.eof) or not data.startswith(piece, at):
+        more: bytes | memoryview = b""
+        if decompressor.needs_input:
+            more = view[given : given + _PIECE]
+            given += len(more)
+            if not more:
+                return False
+        piece = decompressor.decompress(more, max_length=_PIECE)
+        if not data.startswith(piece, at):
             return False
         at += len(piece)
     return at == length
