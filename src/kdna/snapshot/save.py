@@ -314,7 +314,7 @@ class _Saver:
             if here.olds and here.olds[-1].kind == FILE:
                 left = len(here.names)
                 status = self._take_over(here, look)
-                if status is None and len(here.names) < left:  # perhaps a part of the parent's has ended, and one follows
+                if status is None and len(here.names) < left:  # a part has ended; the next may be as it was, too
                     continue
             name = here.names.pop()
             try:
