@@ -30,7 +30,7 @@ def is_alive(process: int) -> bool:
     return False
 
 
-def wait_for(true: Callable[[], Any], seconds: float = 20) -> Any:
+def wait_for(true: Callable[[], Any], seconds: float = 60) -> Any:
     """Wait until something is true."""
     deadline = time.monotonic() + seconds
     while not (found := true()):
