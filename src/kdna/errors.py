@@ -207,7 +207,10 @@ class Forbidden(Denied):
 class Full(StorageError):
     """No space or quota left on the server."""
 
-    default_hint = "Free space on the server, then run the command again: what was sent already is reused."
+    default_hint = (
+        "Free space on the server and run the command again: what it sent already is reused. "
+        "Some kilobytes are enough to delete backups and prune."
+    )
 
 
 class RepositoryError(KdnaError):
