@@ -161,7 +161,9 @@ def merged(paths: list[Path]) -> dict[str, Any]:
         for name, tool in other["tools"].items():
             if first["tools"].setdefault(name, tool)["version"] != tool["version"]:
                 raise SystemExit(f"the results are of different versions of {name}: they don't belong in one table")
-        first["data"].update(other["data"])
+        for name, facts in other["data"].items():
+            if first["data"].setdefault(name, facts) != facts:
+                raise SystemExit(f"the results are of {name} in different sizes: they don't belong in one table")
         first["samples"] += other["samples"]
         first["failures"] += other["failures"]
     return dict(first)
