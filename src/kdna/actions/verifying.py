@@ -24,6 +24,7 @@ from kdna.repository.opening import Repository
 from kdna.upkeep.difference import Difference
 from kdna.upkeep.findings import Report
 from kdna.upkeep.memory import Memory
+from kdna.upkeep.portion import parse_portion
 from kdna.upkeep.verify import Depth, verify
 
 
@@ -78,11 +79,7 @@ def verify_backups(caller: Caller, request: VerifyRequest, counts: Counts) -> Ve
     What can't be reached, opened or done is among the problems of the result.
     """
     began = SYSTEM.monotonic()
-    portion = None
-    if request.read_data is not None:
-        from kdna.upkeep.portion import parse_portion  # only where packs are read
-
-        portion = parse_portion(request.read_data)
+    portion = None if request.read_data is None else parse_portion(request.read_data)
     if request.quick and portion is not None:
         raise UsageError("--quick and --read-data exclude one another", "Let the server hash its packs, or read them.")
     depth = Depth(quick=request.quick, portion=portion)

@@ -16,7 +16,6 @@ import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
@@ -35,14 +34,12 @@ from kdna.upkeep.findings import Blob, Finding, Harm, Report, Sort
 from kdna.upkeep.losses import read_lost
 from kdna.upkeep.memory import Memory
 from kdna.upkeep.packs import Checked
+from kdna.upkeep.portion import Portion, choose
 from kdna.upkeep.proven import Fresh, ProvenPacks
 from kdna.upkeep.reachability import Reachability, Trouble, mirror_trees
 from kdna.upkeep.records import Records, read_records, spare_findings
 from kdna.upkeep.survey import Survey, index_findings, survey
 from kdna.upkeep.trace import Tracer
-
-if TYPE_CHECKING:
-    from kdna.upkeep.portion import Portion
 
 _BATCH = 512 * 1024 * 1024  # bytes that a server hashes before it answers
 
@@ -227,8 +224,6 @@ class Check:
 
     def _read_portion(self, depth: Depth, memory: Memory) -> None:
         """Read the packs whose turn it is, as long as there is time."""
-        from kdna.upkeep.portion import Portion, choose  # only where packs are read
-
         needed = None if depth.sids is None else self._needed()
         packs = {name: size for name, size in self.reader.packs.items() if needed is None or name in needed}
         portion = depth.portion or Portion()
