@@ -15,7 +15,6 @@ from sshd import Server
 # What takes long to load, or comes with much, and which commands have no use for it.
 SSH = ("asyncio", "asyncssh", "socket", "ssl")
 WRITING = ("kdna.snapshot.save", "kdna.repository.session", "kdna.repository.writer")
-VAIN = ("typing_extensions",)  # what a library would load in vain
 RARE = (
     "kdna.upkeep.retention",
     "filelock",

@@ -10,7 +10,6 @@ from kdna.cli import terminal
 from kdna.cli.options import Settings
 from kdna.cli.progress import Report, report
 from kdna.errors import Declined
-from kdna.lean import without
 from kdna.progress import Counts
 
 if TYPE_CHECKING:
@@ -46,9 +45,6 @@ def work(
 
     `several` actions on the same servers use one connection to each.
     """
-    with without("typing_extensions"):  # msgspec would load it for kinds of types that no record here has
-        import msgspec  # noqa: F401 - loading is what is wanted
-
     # pathlib and what it brings in, which --help must not wait for
     from kdna.actions.caller import Caller
     from kdna.config.home import Home

@@ -16,24 +16,31 @@ from __future__ import annotations
 
 import ctypes.util
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from kdna.lean import without
+_NEEDLESS = ("asyncssh.crypto.x509", "ssl")
 
 
 @contextmanager
-def _nothing_found() -> Iterator[None]:
-    """For the length of a block, no library is searched for."""
+def _only_what_is_needed() -> Iterator[None]:
+    """For the length of a block, no library is searched for, and what is needless counts as not installed."""
     search = ctypes.util.find_library
     ctypes.util.find_library = lambda name: None
+    hidden = [name for name in _NEEDLESS if name not in sys.modules]
+    missing: Any = None  # what Python has in the place of a module that can't be loaded
+    sys.modules.update(dict.fromkeys(hidden, missing))
     try:
         yield
     finally:
         ctypes.util.find_library = search
+        for name in hidden:
+            del sys.modules[name]
 
 
-with _nothing_found(), without("asyncssh.crypto.x509", "ssl"):
+with _only_what_is_needed():
     import asyncssh
 
 for _name in ("asyncio", "asyncssh"):
