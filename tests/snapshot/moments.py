@@ -7,10 +7,12 @@ files, every time the test runs. Nothing is replaced: the code under test does w
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 
 _waiting: list[tuple[str, bytes, Callable[[], None]]] = []
+_listed: list[list[int]] = []
 _listening = False
 
 
@@ -20,15 +22,32 @@ def _hear(event: str, arguments: tuple[object, ...]) -> None:
         if event == awaited and name in (arguments[:2] if name else (b"",)):
             _waiting.remove(waiting)
             act()
+    if event == "os.listdir" and _listed and isinstance(arguments[0], int):
+        _listed[-1].append(os.fstat(arguments[0]).st_ino)
+
+
+def _listen() -> None:
+    global _listening
+    if not _listening:
+        sys.addaudithook(_hear)
+        _listening = True
+
+
+@contextlib.contextmanager
+def folders_listed() -> Iterator[list[int]]:
+    """The inodes of the open folders whose names this process asks for, one for each time."""
+    _listen()
+    _listed.append([])
+    try:
+        yield _listed[-1]
+    finally:
+        _listed.pop()
 
 
 @contextlib.contextmanager
 def once_before(event: str, name: bytes, act: Callable[[], None]) -> Iterator[list[bool]]:
     """Run `act` before the first `event` (``open``, ``os.rename``, …) on `name`; the list tells whether it happened."""
-    global _listening
-    if not _listening:
-        sys.addaudithook(_hear)
-        _listening = True
+    _listen()
     happened: list[bool] = []
 
     def note() -> None:
