@@ -56,13 +56,13 @@ def compress(data: bytes | bytearray, length: int | None = None) -> tuple[int, b
         _idle.append(compressor)
         _local.gained = len(packed) < len(raw) - len(raw) // 64
         if _local.gained:
-            if not _holds(packed, data, len(raw)):
+            if not holds(packed, data, len(raw)):
                 raise RuntimeError("the zstd library returned other bytes than it was given; nothing was stored")
             return ZSTD, packed
     return STORED, raw
 
 
-def _holds(packed: bytes, data: bytes | bytearray, length: int) -> bool:
+def holds(packed: bytes, data: bytes | bytearray, length: int) -> bool:
     """Whether `packed` decompresses to the first `length` bytes of `data`.
 
     In pieces that stay in the processor's cache, which halves the cost; and what is given is copied.
@@ -77,7 +77,10 @@ def _holds(packed: bytes, data: bytes | bytearray, length: int) -> bool:
             given += len(more)
             if not more:
                 return False
-        piece = decompressor.decompress(more, max_length=_PIECE)
+        try:
+            piece = decompressor.decompress(more, max_length=_PIECE)
+        except zstd.ZstdError:
+            return False
         if not data.startswith(piece, at):
             return False
         at += len(piece)
