@@ -660,6 +660,19 @@ def test_a_large_folder_is_cut_alike_whatever_was_taken_over_of_it(client, sourc
     comes_back(client, done, source)
 
 
+@pytest.mark.parametrize("count", [3, 1000])
+@pytest.mark.parametrize("gone", [1, 2])
+def test_what_is_gone_from_the_end_of_a_folder_is_not_in_the_next_backup(client, source, count, gone):
+    for number in range(count):
+        (source / f"{number:04}").write_bytes(b"content %d" % (number % 10))
+    client.save(source)
+    for number in range(count - gone, count):
+        (source / f"{number:04}").unlink()
+    done = client.save(source)
+    assert done.counts.unchanged == count - gone
+    comes_back(client, done, source)
+
+
 def test_a_pack_without_an_index_is_found_again(client, medium, source):
     fill(source)
     client.save(source)

@@ -427,6 +427,7 @@ def test_what_was_told_of_a_folder_that_was_another_for_a_while_is_not_taken(cli
     for name in ("folder", "other"):
         (source / name).mkdir()
         (source / name / "file").write_bytes(os.fsencode(name))
+        (source / name / f"only {name}").write_bytes(os.fsencode(f"only {name}"))
     (source / "a").write_bytes(b"met first")
     folder, other, aside = (os.fspath(source / name) for name in ("folder", "other", "zzz"))
     there = f"(os.rename({folder!r}, {aside!r}), os.rename({other!r}, {folder!r}))"
@@ -435,7 +436,7 @@ def test_what_was_told_of_a_folder_that_was_another_for_a_while_is_not_taken(cli
     happening(monkeypatch, "open", b"file", back)
     helped = saved(client, source)
     assert met.told
-    assert helped.given == [b"met first", b"folder", b"other"]
+    assert helped.given == [b"met first", b"folder", b"only folder", b"other", b"only other"]
     assert helped.warnings == []
 
 
