@@ -23,6 +23,7 @@ from ordinary import Ordinary
 from kdna.clock import SYSTEM
 from kdna.errors import SourceError
 from kdna.repository import layout
+from kdna.snapshot.node import PART_LEAST, ends_part
 from kdna.snapshot.save import SaveOptions
 from kdna.snapshot.select import CACHE_SIGNATURE, rules_of
 from kdna.storage.local import LocalStorage
@@ -657,6 +658,29 @@ def test_a_large_folder_is_cut_alike_whatever_was_taken_over_of_it(client, sourc
         one, other = (client.opened(made.sid)[2].root.content for made in (done, read))
         assert one == other
         assert len(one) > 3 * 32
+    comes_back(client, done, source)
+
+
+def test_parts_of_a_folder_that_are_gone_from_the_server_are_stored_again(client, medium, source):
+    for number in range(1000):
+        (source / f"{number:04}").write_bytes(b"content %d" % (number % 10))
+    client.save(source)
+    for name in tree_packs(client, medium):
+        del medium.objects[name]
+    (source / "0500").write_bytes(b"changed")
+    comes_back(client, client.save(source), source)
+
+
+def test_a_part_that_is_as_it_was_only_up_to_a_name_where_parts_may_end_is_not_taken_for_whole(client, source):
+    names = [f"{number:04}" for number in range(1000)]
+    for name in names:
+        (source / name).write_bytes(b"content")
+    client.save(source)
+    place = next(place for place, name in enumerate(names) if ends_part(PART_LEAST, name.encode()))
+    assert place < PART_LEAST - 1  # so that none ends there
+    (source / names[place + 1]).write_bytes(b"changed")
+    done = client.save(source)
+    assert (done.counts.unchanged, done.counts.changed) == (999, 1)
     comes_back(client, done, source)
 
 
