@@ -1,10 +1,11 @@
 """`launch.py FD COMMAND …`: run the command, write what it cost to the file descriptor.
 
 A bare process of its own, because Linux counts the parent's size at the fork as the child's peak: with this one as the
-parent, what cannot be told apart is the first 10 MB.
+parent, what cannot be told apart is the first 10 MB. On SIGTERM it kills the command, and ends after it.
 """
 
 import os
+import signal
 import sys
 import time
 
@@ -14,6 +15,7 @@ def main() -> int:
     os.set_inheritable(report, False)
     start = time.perf_counter()
     child = os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ)
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGKILL))
     _, status, usage = os.wait4(child, 0)
     seconds = time.perf_counter() - start
     unit = 1e6 if sys.platform == "darwin" else 1e6 / 1024  # bytes there, kibibytes elsewhere

@@ -12,6 +12,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 LAUNCH = [sys.executable, "-I", "-S", str(Path(__file__).with_name("launch.py"))]
 
@@ -43,17 +44,26 @@ def _measured(command: list[str], cwd: Path, environment: dict[str, str]) -> Mea
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as cost:
         launch = [*LAUNCH, str(cost.fileno()), *command]
         busy, nothing = _busy_seconds(), subprocess.DEVNULL
-        done = subprocess.run(
-            launch, cwd=cwd, env=environment, stdin=nothing, stdout=output, stderr=output, pass_fds=(cost.fileno(),)
-        )
+        options: dict[str, Any] = {"cwd": cwd, "env": environment, "stdin": nothing, "stdout": output, "stderr": output}
+        returned = _ended(subprocess.Popen(launch, **options, pass_fds=(cost.fileno(),)))
         busy = _busy_seconds() - busy
         for stream in (output, cost):
             stream.seek(0)
-        if done.returncode:
+        if returned:
             said = output.read()[-2000:].decode(errors="replace")
-            raise ToolFailedError(f"{' '.join(command)}: exit {done.returncode}\n{said}")
+            raise ToolFailedError(f"{' '.join(command)}: exit {returned}\n{said}")
         seconds, cpu, peak = map(float, cost.read().split())
     return Measurement(round(seconds, 3), round(cpu, 3), round(peak, 1), round(max(0.0, busy - cpu), 2))
+
+
+def _ended(launcher: subprocess.Popen[bytes]) -> int:
+    """What it returned. When the run is ended its command ends before it: it would write on where all is deleted."""
+    try:
+        return launcher.wait()
+    except BaseException:
+        launcher.terminate()
+        launcher.wait()
+        raise
 
 
 def _busy_seconds() -> float:

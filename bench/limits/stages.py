@@ -27,7 +27,7 @@ STAGES = {
     "gather": ["kdna.snapshot.content:FileSaver._put", "kdna.repository.writer:Gatherer._compressed"],
     "trees": ["kdna.snapshot.save:_Saver._end_part", "kdna.snapshot.node:decode_part"],
     "compress": ["kdna.repository.compress:compress"],
-    "check": ["kdna.repository.compress:_holds"],
+    "check": ["kdna.repository.compress:holds"],
     "encrypt": ["kdna.seal.envelope:ObjectWriter.frame"],
     "pack": ["kdna.repository.pack:OpenPack.close"],
     "store": ["kdna.storage.local:LocalStorage.create LocalStorage.rename LocalStorage.sync"],

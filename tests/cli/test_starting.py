@@ -25,7 +25,6 @@ RARE = (
     "mnemonic",
     "segno",
     "dataclasses",
-    "typing_extensions",  # which msgspec would load
 )
 
 
