@@ -272,6 +272,39 @@ def test_a_list_of_blobs_that_is_none_is_reported(world, listing):
     assert [path for path, _ in done.warnings] == ["a"]
 
 
+@pytest.mark.parametrize("listing", [b"not ids", bytes(32), "data", "file", "itself"])
+def test_a_list_of_parts_that_is_none_is_reported(world, listing):
+    def make(session: Session) -> list[Node]:
+        part = session.put_tree(encode_part([file(session, b"below")]))[0]
+        if listing == "data":
+            content = session.put(part)[0]
+        elif listing == "file":
+            content = session.put_tree(session.put(b"content")[0])[0]
+        elif listing == "itself":
+            content = part
+        else:
+            content = session.put_tree(listing)[0]
+        good = node(b"b", FOLDER, session.put_tree(part)[0], extra=Extra(listed=True))
+        return [node(b"a", FOLDER, content, extra=Extra(listed=True)), good]
+
+    done = world.restore(make)
+    assert world.found() == ["a", "b", "b/below"]
+    assert [path for path, _ in done.warnings] == ["a"]
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_of_a_folder_with_several_lists_of_parts_one_that_is_lost_leaves_the_others(world, lost):
+    def make(session: Session) -> list[Node]:
+        parts = [session.put_tree(encode_part([file(session, name)]))[0] for name in (b"one", b"two", b"three")]
+        lists = [session.put_tree(parts[0])[0], session.put_tree(parts[2] + parts[1])[0]]
+        lists[lost] = bytes(32)
+        return [node(b"a", FOLDER, b"".join(lists), extra=Extra(listed=True))]
+
+    done = world.restore(make)
+    assert world.found() == ["a", "a/one"] if lost else ["a", "a/three", "a/two"]
+    assert [path for path, _ in done.warnings] == ["a"]
+
+
 def test_a_list_that_repeats_one_blob_is_restored_as_it_says_and_no_further(world):
     def make(session: Session) -> list[Node]:
         blob = session.put(b"x" * 1000)[0]

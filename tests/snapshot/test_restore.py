@@ -119,6 +119,15 @@ def test_what_is_right_already_is_not_fetched_and_gets_its_attributes_back(clien
     assert same(source, target)
 
 
+def test_a_frame_of_more_blobs_than_are_fetched_together_is_fetched_once(client, source, target, monkeypatch):
+    monkeypatch.setattr("kdna.snapshot.assemble._BATCH", 32)
+    for number in range(300):
+        (source / f"{number}").write_bytes(random.Random(number).randbytes(1000))
+    done = client.save(source)
+    assert client.restore(done.sid, target).received < 2 * 300_000
+    assert same(source, target)
+
+
 def test_of_a_file_that_changed_in_one_place_little_is_fetched(client, source, target):
     data = bytearray(random.Random(1).randbytes(20 * MIB))
     (source / "large").write_bytes(data)

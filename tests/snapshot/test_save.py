@@ -23,9 +23,10 @@ from ordinary import Ordinary
 from kdna.clock import SYSTEM
 from kdna.errors import SourceError
 from kdna.repository import layout
-from kdna.snapshot.node import PART_LEAST, ends_part
+from kdna.snapshot.node import PART_LEAST, decode_part, ends_part
 from kdna.snapshot.save import SaveOptions
 from kdna.snapshot.select import CACHE_SIGNATURE, rules_of
+from kdna.snapshot.walk import content_ids, find_node
 from kdna.storage.local import LocalStorage
 from kdna.storage.memory import Medium, MemoryStorage
 
@@ -523,6 +524,12 @@ def test_an_ignore_file_that_is_no_file_is_not_obeyed_and_loses_nothing(client, 
 # damage
 
 
+def parts_of(client: Client, done: Done, path: bytes = b"") -> list[bytes]:
+    """The ids of the parts of a folder in a backup."""
+    _, reader, manifest = client.opened(done.sid)
+    return list(content_ids(reader, find_node(reader, manifest.root, path)))
+
+
 def tree_packs(client: Client, medium: Medium) -> list[str]:
     repository = client.repository()
     reader = repository.reader()
@@ -657,8 +664,44 @@ def test_a_large_folder_is_cut_alike_whatever_was_taken_over_of_it(client, sourc
         assert read.counts.new == len(os.listdir(source))
         one, other = (client.opened(made.sid)[2].root.content for made in (done, read))
         assert one == other
-        assert len(one) > 3 * 32
+        assert len(parts_of(client, done)) > 3
     comes_back(client, done, source)
+
+
+def test_a_large_folder_is_one_id_to_the_folder_above_it(client, source):
+    """Which is written anew whenever something changes in any folder of it, with all that it says of the others."""
+    for folder in range(20):
+        (source / f"{folder}").mkdir()
+        for number in range(1000):
+            (source / f"{folder}" / f"{number:04}").write_bytes(b"content")
+    first = client.save(source)
+    assert len(parts_of(client, first, b"0")) > 3
+    (source / "7" / "0500").write_bytes(b"changed")
+    done = client.save(source)
+    _, reader, manifest = client.opened(done.sid)
+    above = manifest.root.ids()[0]
+    assert {len(node.content) for node in decode_part(reader.blob(above, tree=True))} == {32}
+    comes_back(client, done, source)
+
+
+@pytest.mark.parametrize("change", [False, True])
+def test_a_large_folder_whose_parts_are_named_in_the_folder_above_is_taken_over(client, source, monkeypatch, change):
+    """Readers take both, so another writer may list them from another number on."""
+    for number in range(1000):
+        (source / f"{number:04}").write_bytes(b"content")
+    with monkeypatch.context() as patch:
+        patch.setattr("kdna.snapshot.save.PARTS_IN_NODE", 1000)
+        first = client.save(source)
+    if change:
+        (source / "0500").write_bytes(b"changed")
+    done = client.save(source)
+    before, after = (client.opened(made.sid)[2].root for made in (first, done))
+    assert len(before.ids()) == len(parts_of(client, first)) > 3
+    assert (after.content == before.content) is not change
+    assert after.is_listed() is change
+    assert done.counts.unchanged == 1000 - change
+    comes_back(client, done, source)
+    comes_back(client, first, source) if not change else None
 
 
 def test_parts_of_a_folder_that_are_gone_from_the_server_are_stored_again(client, medium, source):

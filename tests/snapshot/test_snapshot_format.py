@@ -19,6 +19,7 @@ from kdna.snapshot.node import (
     FILE,
     FOLDER,
     IDS_IN_NODE,
+    PARTS_IN_NODE,
     SYMLINK,
     Extra,
     Node,
@@ -117,7 +118,7 @@ def test_every_number_is_on_the_page():
     kinds = {"file": FILE, "folder": FOLDER, "symlink": SYMLINK, "fifo": FIFO}
     kinds |= {"character device": CHARACTER, "block device": BLOCK}
     assert "integer: " + ", ".join(f"{number} {kind}" for kind, number in kinds.items()) in FORMAT
-    assert f"more than {IDS_IN_NODE} ids" in FORMAT
+    assert f"more than {IDS_IN_NODE} ids of blobs, or more than {PARTS_IN_NODE} of parts" in FORMAT
     assert f"a version, {VERSION}," in FORMAT
 
 

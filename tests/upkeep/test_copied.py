@@ -210,6 +210,34 @@ def test_lists_of_blobs_are_written_anew(world, monkeypatch):
     world.check(world.there)
 
 
+def test_lists_of_parts_are_written_anew(world, monkeypatch):
+    source = world.folder / "large"
+    for number in range(2_000):
+        (source / f"{number % 2}").mkdir(parents=True, exist_ok=True)
+        (source / f"{number % 2}" / f"{number}").write_bytes(b"%d" % (number % 10))
+    sids = []
+    for tag in ("first", "second"):
+        (source / "1" / "501").write_bytes(tag.encode())
+        sids.append(world.client(world.here).save(source, tag).sid)
+        world.expected[sids[-1]] = world.contents(source)
+    (backup,) = (one for one in of(world.client(world.here).repository()) if one.sid == sids[-1])
+    reader = backup.repository.reader()
+    reader.refresh()
+    folders = node.decode_part(reader.blob(backup.manifest.root.ids()[0], tree=True))
+    assert [folder.is_listed() for folder in folders] == [True, True]
+    world.copy(world.there, "home")
+    world.check(world.there)
+    after = set(world.there.objects)
+    world.copy(world.there, "home")
+    assert set(world.there.objects) == after
+    client = Client(lambda: MemoryStorage(world.there), world.folder / "there", OTHER_SECRET)
+    again = client.save(source)
+    assert again.counts.bytes_new == 0
+    copied = next(one for one in of(client.repository()) if one.manifest.tag == "second")
+    made = next(one for one in of(client.repository()) if one.sid == again.sid)
+    assert copied.manifest.root.content == made.manifest.root.content, "lists are cut as a backup cuts them"
+
+
 def test_a_tree_that_names_itself_many_times_is_gone_through_once(world):
     """Forty folders, each holding the next one twice: a million million paths."""
     client = world.client(world.here)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 from backups import Client
 from hypothesis import given
@@ -18,6 +19,8 @@ from kdna.repository.cache import Cache
 from kdna.repository.opening import Repository, open_repository
 from kdna.seal.encrypted import Encrypted
 from kdna.seal.keys import derive
+from kdna.snapshot.manifest import decode_manifest, encode_manifest
+from kdna.snapshot.node import FOLDER, Extra, Node, encode_part
 from kdna.storage.memory import Medium, MemoryStorage
 from kdna.upkeep.findings import Sort
 from kdna.upkeep.memory import Memory
@@ -57,6 +60,23 @@ def test_a_lost_folder_is_named_and_the_rest_is_looked_at(world: World) -> None:
     medium, _ = remove_pack(world, "packs tree", 0)
     report = world.verify(medium, STRUCTURE)
     assert harmed(report) == {sids(world)[0]: {""}, sids(world)[1]: {"b/deep"}}
+
+
+def test_a_lost_list_of_parts_is_named_and_the_rest_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kdna.snapshot.save.PARTS_IN_NODE", 0)
+    world = World(None, tmp_path)
+    assert not world.verify(world.medium, STRUCTURE).findings
+    for kind, number in (("packs tree", 0), ("packs data", 0)):
+        medium, _ = remove_pack(world, kind, number)
+        lost = harmed(world.verify(medium, STRUCTURE))
+        whole = {sids(world)[0]: {""}, sids(world)[1]: {"b/deep"}}
+        named = {
+            sids(world)[0]: {"a/one", "a/two", "b/deep/three", "same"},
+            sids(world)[1]: {"a/one", "b/deep/three", "same"},
+        }
+        assert lost == (whole if kind == "packs tree" else named)
 
 
 def test_of_one_backup_only_what_it_needs_counts(world: World) -> None:
@@ -318,3 +338,19 @@ def test_steps_can_be_looked_at_one_by_one(world: World, tmp_path: Path) -> None
     assert not report.damaged
     assert check.records.manifests.keys() == world.contents.keys()
     assert {layout.pack(name) for name in check.survey.named} == set(pack_names(world))
+
+
+def test_a_list_of_parts_that_another_folder_takes_for_a_part_is_no_folder(world: World) -> None:
+    repository = world.open(world.medium)
+    with repository.session(repository.reader(), {"host": "h"}) as session:
+        lists = session.put_tree(session.put_tree(encode_part([]))[0])[0]
+        sound, lie = (
+            Node(name, FOLDER, 0o755, 0, 0, 1, 1, 1, 0, lists, Extra(listed=listed))
+            for name, listed in ((b"a", True), (b"b", False))
+        )
+        manifest = decode_manifest(next(iter(repository.manifests(sids(world)))).payload or b"")
+        root = msgspec.structs.replace(manifest.root, content=session.put_tree(encode_part([sound, lie]))[0])
+        session.commit(lambda _: encode_manifest(msgspec.structs.replace(manifest, root=root, tag="")))
+    repository.close()
+    found = [sorted(where) for sid, where in harmed(world.verify(world.medium, STRUCTURE)).items()]
+    assert found == [["b"]]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import NamedTuple, TypeAlias
 
 import msgspec
@@ -85,6 +86,8 @@ class Assembler:
         # What is being fetched, for whom, and how many blobs are planned for before another frame is handed over.
         self._opened: Iterator[Opened] = iter(())
         self._for: _Wants = {}
+        self._alone = False  # there is one frame, and more of it may be wanted
+        self._kept: Opened | None = None  # such a frame
         self._pace = 1
         self._files = 0
 
@@ -129,7 +132,7 @@ class Assembler:
         self._files += 1
         file = _File(path, node, _places(node), self._files)
         old = self._target.open_file(path) if older and stat.S_ISREG(older.st_mode) and older.st_size else None
-        left = self._leftover(file) if len(node.content) > ID or _is_listed(node) else None
+        left = self._leftover(file) if len(node.content) > ID or node.is_listed() else None
         file.begun = left is not None
         try:
             self._plan(file, left, old)
@@ -164,11 +167,11 @@ class Assembler:
     def _want(self, want: _Want) -> None:
         """Fetch a blob, with others when they are many. Raises `StorageError`, `TargetError`."""
         location = want.location
-        self._wants.setdefault((location.pack, location.number), []).append(want)
+        self._wants.setdefault(_frame(location), []).append(want)
         self._wanted += 1
         self._makers.expect(1, location.length)
         if self._wanted >= min(self._most, _BATCH):
-            self._fetch((location.pack, location.number))
+            self._fetch(_frame(location))
         elif self._wanted % self._pace == 0:
             self._hand_over()
 
@@ -193,13 +196,18 @@ class Assembler:
     def _fetch(self, later: _Frame | None) -> None:
         """Begin to fetch everything wanted so far, when what was wanted before is handed over.
 
-        The frame that was met last waits: more of it is likely to be wanted, and it would be fetched twice.
+        Of the frame that was met last more is likely to be wanted, and it would be fetched twice: it waits, and when
+        it is all there is, it is kept.
         """
         self._finish()
         self._for, self._wants = self._wants, {}
         if later is not None and len(self._for) > 1:
             self._wants[later] = self._for.pop(later)
-        self._opened = fetch(self._reader, [wants[0].location for wants in self._for.values()])
+        self._alone = later in self._for
+        kept, self._kept = self._kept, None
+        here = [kept] if kept is not None and _frame(kept.location) in self._for else []
+        missing = self._for.keys() - {_frame(opened.location) for opened in here}
+        self._opened = chain(here, fetch(self._reader, [self._for[frame][0].location for frame in missing]))
         self._wanted = sum(map(len, self._wants.values()))
         self._most = min(2 * self._most, _BATCH)
         self._pace = max(1, self._most // max(1, len(self._for)))
@@ -213,7 +221,8 @@ class Assembler:
         """Give the makers what the next frame holds, if there is one."""
         opened = next(self._opened, None)
         if opened is not None:
-            for want in self._for.pop((opened.location.pack, opened.location.number)):
+            self._kept = opened if self._alone else None
+            for want in self._for.pop(_frame(opened.location)):
                 if not want.file.failed:
                     self._write(want, opened)
 
@@ -279,10 +288,10 @@ class Assembler:
         return data
 
 
+def _frame(location: Location) -> _Frame:
+    return location.pack, location.number
+
+
 def _places(node: Node) -> Places:
     extents = node.extra.extents if node.extra else None
     return _WHOLE if extents is None else Places(extents)
-
-
-def _is_listed(node: Node) -> bool:
-    return node.extra is not None and node.extra.listed

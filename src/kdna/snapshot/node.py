@@ -20,6 +20,9 @@ from kdna.snapshot.holes import MOST_EXTENTS
 FILE, FOLDER, SYMLINK, FIFO, CHARACTER, BLOCK = range(1, 7)
 ID = 32
 IDS_IN_NODE = 1024  # a longer list of blobs is stored as blobs itself
+# The same of a folder's parts; so few because whatever changes below it has the folder above written anew, with all
+# that is said there of its neighbours.
+PARTS_IN_NODE = 2
 
 # 256 nodes on average, some 20 kB: what is sent when one of them changes, for 40 bytes of the index each.
 PART_LEAST = 128
@@ -41,7 +44,7 @@ class Extra(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
     link: tuple[int, int] | None = None  # hard links of one file share it: (file system, inode) in this snapshot
     # (offset, length) of the data of a sparse file; the rest is holes
     extents: Annotated[list[tuple[int, int]], msgspec.Meta(max_length=MOST_EXTENTS)] | None = None
-    listed: bool = False  # the content names blobs that list the ids of the blobs
+    listed: bool = False  # the content names blobs that list the ids of the blobs or parts
 
 
 class Node(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -59,8 +62,12 @@ class Node(msgspec.Struct, array_like=True, frozen=True, gc=False):
     content: bytes = b""  # ids, 32 bytes each: of a file's blobs, or of a folder's parts
     extra: Extra | None = None
 
+    def is_listed(self) -> bool:
+        """Whether what the content names are lists of ids."""
+        return self.extra is not None and self.extra.listed
+
     def ids(self) -> list[bytes]:
-        """The content as a list."""
+        """What the content names; see `walk.content_ids` for what lists name."""
         content = self.content
         return [content[at : at + ID] for at in range(0, len(content), ID)]
 

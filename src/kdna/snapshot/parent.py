@@ -17,6 +17,7 @@ from kdna.snapshot.pieces import Known
 from kdna.snapshot.select import Rules
 from kdna.snapshot.status import Status
 from kdna.snapshot.store import Store
+from kdna.snapshot.walk import content_ids
 
 _TICK = 2_000_000_000  # ns: the coarsest file times in use (FAT), and room for a clock that lags the kernel's
 U64 = (1 << 64) - 1  # Windows has inodes of 128 bits
@@ -39,14 +40,13 @@ class Parent:
 
     def parts(self, folder: Node) -> Iterator[tuple[bytes, list[Node]]]:
         """What the snapshot has in a folder, part by part, with their ids; nothing more once one can't be read."""
-        for part in folder.ids():
-            try:
+        try:
+            for part in content_ids(self._reader, folder):
                 yield part, decode_part(self._reader.blob(part, tree=True))
-            except Damaged as error:
-                if not self.damaged:
-                    self._sink.notice(f"An earlier backup is damaged ({error}); what it can't tell is read again.")
-                self.damaged = True
-                return
+        except Damaged as error:
+            if not self.damaged:
+                self._sink.notice(f"An earlier backup is damaged ({error}); what it can't tell is read again.")
+            self.damaged = True
 
     def readable(self, blob: bytes) -> bool:
         """Whether a tree that is said to be stored can be read; one that can't is not said to be stored any more."""
@@ -104,7 +104,7 @@ class Parent:
         for node in files:
             if len(node.content) == ID and node.extra is None:  # nearly every file
                 blobs.append(node.content)
-            elif node.extra is None or not node.extra.listed:
+            elif not node.is_listed():
                 blobs += node.ids()
             elif not self.stored(node):
                 return False
@@ -130,27 +130,27 @@ class Parent:
         ids = node.ids()
         if not all(map(self._store.has, ids)):
             return False
-        if node.extra is None or not node.extra.listed:
+        if not node.is_listed():
             return True
-        listed = self._listed(ids)
-        return listed is not None and self._store.has_all([listed[at : at + ID] for at in range(0, len(listed), ID)])
+        listed = self._content(node)
+        return listed is not None and self._store.has_all(listed)
 
-    def _listed(self, ids: Sequence[bytes]) -> bytes | None:
-        """What lists of ids name, one after another; None when they can't be read."""
+    def _content(self, node: Node) -> list[bytes] | None:
+        """The ids of what a node holds; None when lists of them can't be read."""
         try:
-            return b"".join(self._reader.blob(blob, tree=True) for blob in ids)
+            return list(content_ids(self._reader, node))
         except Damaged:
             return None
 
     def pieces(self, node: Node) -> Known | None:
         """The pieces that a file was cut into; None for one that was not, and where some are not known any more."""
-        ids = node.content if node.extra is None or not node.extra.listed else self._listed(node.ids())
-        if ids is None or len(ids) <= ID or len(ids) % ID:  # a file that was small is one blob that was not cut
+        ids = self._content(node)
+        if ids is None or len(ids) <= 1:  # a file that was small is one blob that was not cut
             return None
         lengths = array("I")
-        for at in range(0, len(ids), ID):
-            places = self._reader.index.where(ids[at : at + ID])
+        for blob in ids:
+            places = self._reader.index.where(blob)
             if not places or not 0 < places[0].length <= MOST:
                 return None
             lengths.append(places[0].length)
-        return Known(ids, lengths)
+        return Known(b"".join(ids), lengths)

@@ -30,7 +30,7 @@ from kdna.snapshot.choose import choose
 from kdna.snapshot.entries import EntrySaver, node_of
 from kdna.snapshot.manifest import Manifest
 from kdna.snapshot.metadata import disk
-from kdna.snapshot.node import FILE, FOLDER, PART_LEAST, Extra, Node, encode_parts, ends_part
+from kdna.snapshot.node import FILE, FOLDER, PART_LEAST, PARTS_IN_NODE, Extra, Node, cut_list, encode_parts, ends_part
 from kdna.snapshot.parent import Look, Parent
 from kdna.snapshot.scout import Task
 from kdna.snapshot.scouted import Scouted
@@ -273,11 +273,13 @@ class _Saver:
         _close(here)
         before = here.before
         if before is not None and here.same and not here.olds and self._parent.stored(before):
-            content = before.content
+            content, listed = before.content, before.is_listed()
         else:
             self._end_part(here)
-            content = b"".join(here.parts)
-        node = node_of(here.name, FOLDER, here.status, 0, content, here.extra)
+            parts, listed = here.parts, len(here.parts) > PARTS_IN_NODE
+            content = b"".join(map(self._put_part, cut_list(parts)) if listed else parts)
+        extra = Extra(xattrs=here.extra.xattrs if here.extra else [], listed=True) if listed else here.extra
+        node = node_of(here.name, FOLDER, here.status, 0, content, extra)
         return before if node == before and before is not None else node
 
     def _end_part_if_due(self, here: _Open, name: bytes) -> None:
@@ -290,7 +292,10 @@ class _Saver:
             here.nodes = []
 
     def _put_part(self, part: bytes) -> bytes:
-        """Store a part of a folder; where damage was met, don't rely on what is said to be there already."""
+        """Store a part of a folder, or a list of parts.
+
+        Where damage was met, don't rely on what is said to be there already.
+        """
         blob, new = self._store.put_tree(part)
         if not new and self._parent.damaged and not self._parent.readable(blob):
             self._store.put_tree(part)

@@ -23,16 +23,20 @@ class Step(NamedTuple):
 
 
 def content_ids(reader: Reader, node: Node) -> Iterable[bytes]:
-    """The ids of a file's blobs, in order, through the lists that long ones are kept in. Raises `Damaged`."""
-    return _listed_ids(reader, node) if node.extra is not None and node.extra.listed else node.ids()
+    """The ids of a file's blobs or a folder's parts, in order, through the lists of long ones. Raises `Damaged`."""
+    return _listed_ids(reader, node.ids()) if node.is_listed() else node.ids()
 
 
-def _listed_ids(reader: Reader, node: Node) -> Iterator[bytes]:
-    for blob in node.ids():
-        piece = reader.blob(blob, tree=True)
-        if len(piece) % ID:
-            raise Damaged(f"the list of blobs of {node.name!r} makes no sense")
-        yield from (piece[at : at + ID] for at in range(0, len(piece), ID))
+def _listed_ids(reader: Reader, lists: Iterable[bytes]) -> Iterator[bytes]:
+    for blob in lists:
+        yield from list_of_ids(reader.blob(blob, tree=True))
+
+
+def list_of_ids(data: bytes) -> list[bytes]:
+    """The ids in a stored list. Raises `Damaged`."""
+    if len(data) % ID:
+        raise Damaged("a list of blobs makes no sense")
+    return [data[at : at + ID] for at in range(0, len(data), ID)]
 
 
 class Walk:
@@ -83,18 +87,22 @@ class Walk:
 class _Folder:
     """A folder on the way from the root to where a walk is."""
 
-    __slots__ = ("_before", "_nodes", "_parts", "node", "path", "wanted")
+    __slots__ = ("_before", "_lists", "_nodes", "_parts", "node", "path", "wanted")
 
     def __init__(self, path: Path, node: Node, wanted: Filter | None) -> None:
         self.path = path
         self.node = node
         self.wanted = wanted
-        self._parts = iter(node.ids())
+        self._lists = iter(node.ids() if node.is_listed() else ())
+        self._parts = iter(() if node.is_listed() else node.ids())
         self._nodes: Iterator[Node] = iter(())
         self._before = b""
 
     def next(self, reader: Reader) -> Node | None:
-        """The next entry, None behind the last. Raises `Damaged` for one, or a part, that is passed over then."""
+        """The next entry, None behind the last.
+
+        Raises `Damaged` for one, or a part, or a list of parts, that is passed over then.
+        """
         while True:
             node = next(self._nodes, None)
             if node is not None:
@@ -102,9 +110,13 @@ class _Folder:
                 self._before = node.name
                 return node
             part = next(self._parts, None)
-            if part is None:
+            if part is not None:
+                self._nodes = iter(decode_part(reader.blob(part, tree=True)))
+                continue
+            parts = next(self._lists, None)
+            if parts is None:
                 return None
-            self._nodes = iter(decode_part(reader.blob(part, tree=True)))
+            self._parts = iter(list_of_ids(reader.blob(parts, tree=True)))
 
 
 def find_node(reader: Reader, root: Node, path: bytes) -> Node:
@@ -124,5 +136,5 @@ def find_node(reader: Reader, root: Node, path: bytes) -> Node:
 
 def _nodes(reader: Reader, folder: Node) -> Iterator[Node]:
     """The entries of a folder, unchecked. Raises `Damaged`."""
-    for part in folder.ids():
+    for part in content_ids(reader, folder):
         yield from decode_part(reader.blob(part, tree=True))

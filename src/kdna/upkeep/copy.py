@@ -21,7 +21,8 @@ from kdna.repository.fetch import fetch
 from kdna.repository.lookup import Location
 from kdna.repository.reader import Reader
 from kdna.repository.session import Session
-from kdna.snapshot.node import FILE, FOLDER, ID, Node, check_node, decode_part, encode_part
+from kdna.snapshot.node import FILE, FOLDER, Node, check_node, cut_list, decode_part, encode_part
+from kdna.snapshot.walk import content_ids
 from kdna.upkeep.counterparts import Counterparts
 from kdna.upkeep.marks import Marks
 
@@ -34,7 +35,9 @@ class _Part(msgspec.Struct):
     blob: bytes
     nodes: list[Node]  # those still to come, the next one last
     done: list[Node] = []
-    ids: list[bytes] = []  # new names of the parts of the folder that is being dealt with
+    # Of the folder that is being dealt with: the parts still to be written, the next one last, and new names of others.
+    missing: list[bytes] | None = None
+    ids: list[bytes] = []
 
 
 class _Visited:
@@ -113,31 +116,17 @@ class TreeCopy:
     def _contents(self, root: Node) -> Iterator[bytes]:
         """The ids of all data blobs below a root, but for folders that are complete. Raises `Damaged`."""
         gathered = _Visited(self._blank.like())
-        yield from self._content_of(root)
-        waiting = root.ids() if root.kind == FOLDER else []
+        yield from content_ids(self._reader, root) if root.kind == FILE else ()
+        waiting = list(content_ids(self._reader, root)) if root.kind == FOLDER else []
         while waiting:
             part = waiting.pop()
             if part in self._complete or not gathered.add(part):
                 continue
             for node in self._nodes(part):
                 if node.kind == FOLDER:
-                    waiting += node.ids()
-                else:
-                    yield from self._content_of(node)
-
-    def _content_of(self, node: Node) -> Iterator[bytes]:
-        """The ids of a file's data blobs."""
-        if node.kind != FILE:
-            return
-        for blob in node.ids():
-            yield from self._list(blob) if _is_listed(node) else (blob,)
-
-    def _list(self, blob: bytes) -> list[bytes]:
-        """The ids in a list of blobs. Raises `Damaged`."""
-        data = self._reader.blob(blob, tree=True)
-        if len(data) % ID:
-            raise Damaged("a list of blobs makes no sense")
-        return [data[at : at + ID] for at in range(0, len(data), ID)]
+                    waiting += content_ids(self._reader, node)
+                elif node.kind == FILE:
+                    yield from content_ids(self._reader, node)
 
     def _nodes(self, part: bytes) -> list[Node]:
         """The checked nodes of a part of a folder. Raises `Damaged`."""
@@ -194,24 +183,28 @@ class TreeCopy:
                 continue
             node = here.nodes[-1]
             if node.kind == FOLDER:
-                missing = self._first_missing(node, here)
+                missing = self._next_missing(node, here)
                 if missing is not None:
                     stack.append(_Part(missing, self._nodes(missing)[::-1]))
                     continue
-                node = msgspec.structs.replace(node, content=b"".join(here.ids))
-                here.ids = []
+                node = self._named(node, here.ids)
+                here.missing, here.ids = None, []
             else:
                 node = self._renamed(node)
             here.done.append(node)
             here.nodes.pop()
 
-    def _first_missing(self, folder: Node, here: _Part) -> bytes | None:
+    def _next_missing(self, folder: Node, here: _Part) -> bytes | None:
         """The first part of a folder that is still to be written, None when all are; those before go to `here.ids`."""
-        for part in folder.ids()[len(here.ids) :]:
+        if here.missing is None:
+            here.missing = list(content_ids(self._reader, folder))[::-1]
+        while here.missing:
+            part = here.missing[-1]
             other = self._counterparts.get(part) if part in self._complete else None
             if other is None or not self._session.has(other):
                 return part
             here.ids.append(other)
+            here.missing.pop()
         return None
 
     def _store(self, part: _Part) -> None:
@@ -224,10 +217,13 @@ class TreeCopy:
         if not node.content or node.kind != FILE:
             return node
         self._counts.files += 1
-        if not _is_listed(node):
-            return msgspec.structs.replace(node, content=b"".join(map(self._other, node.ids())))
-        lists = (b"".join(map(self._other, self._list(blob))) for blob in node.ids())
-        return msgspec.structs.replace(node, content=b"".join(self._session.put_tree(one)[0] for one in lists))
+        return self._named(node, map(self._other, content_ids(self._reader, node)))
+
+    def _named(self, node: Node, ids: Iterable[bytes]) -> Node:
+        """An entry with other names of its content, in lists where it had lists."""
+        if node.is_listed():
+            ids = (self._session.put_tree(piece)[0] for piece in cut_list(ids))
+        return msgspec.structs.replace(node, content=b"".join(ids))
 
     def _other(self, blob: bytes) -> bytes:
         """The new name of a data blob, which the first pass has copied."""
@@ -237,7 +233,3 @@ class TreeCopy:
             other = self._counterparts.get(blob)
         assert other is not None  # noqa: S101 - for the type checker: what was put just now is there
         return other
-
-
-def _is_listed(node: Node) -> bool:
-    return node.extra is not None and node.extra.listed

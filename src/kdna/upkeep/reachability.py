@@ -26,6 +26,7 @@ from kdna.repository.records import damage_hint
 from kdna.repository.tabulate import build
 from kdna.snapshot.manifest import decode_manifest
 from kdna.snapshot.node import FOLDER, ID, Node, check_node, decode_part
+from kdna.snapshot.walk import list_of_ids
 from kdna.upkeep.marks import Marks
 
 _BATCH = 4096  # tree blobs that are sorted by where they lie
@@ -51,11 +52,15 @@ def refuse(trouble: Trouble) -> None:
     )
 
 
+# What a tree blob may be: a part of a folder, a list of such parts, a list of a file's blobs.
+_PART, _PARTS, _BLOBS = range(3)
+
+
 class _Wanted(NamedTuple):
     """A tree blob to go through."""
 
     blob: bytes
-    listing: bool  # a list of blobs rather than the part of a folder
+    form: int  # what it is taken for
     sid: str
     path: bytes
 
@@ -77,8 +82,8 @@ class Reachability:
         self._reader = reader
         self._trouble = trouble
         # A tree may be named as something else by somebody who means ill, and must be gone through nevertheless.
-        self._walked = {False: self.marks.like(), True: self.marks.like()}
-        self._walked_late: set[tuple[bytes, bool]] = set()
+        self._walked = [self.marks.like() for _ in (_PART, _PARTS, _BLOBS)]
+        self._walked_late: set[tuple[bytes, int]] = set()
         self._waiting: list[_Wanted] = []
         self._plain: list[tuple[_Wanted, list[Node]]] = []  # entries that lead nowhere else, not yet marked
         self._plain_bytes = 0  # of the ids that they name
@@ -122,10 +127,12 @@ class Reachability:
     def _go_through(self, wanted: _Wanted, place: Location | None) -> None:
         """Read one tree blob and mark what it names. Raises `Damaged`, `StorageError`."""
         data = self._read(wanted.blob, place)
-        if wanted.listing:
-            if len(data) % ID:
-                raise Damaged("a list of blobs makes no sense", damage_hint("it"))
-            for blob in self.marks.add_all(_ids(data)):
+        if wanted.form == _PARTS:
+            for blob in list_of_ids(data):
+                self._lead(blob, _PART, wanted.sid, wanted.path)
+            return
+        if wanted.form == _BLOBS:
+            for blob in self.marks.add_all(list_of_ids(data)):
                 self._mark(blob, wanted.sid, wanted.path)
             return
         before = b""
@@ -134,7 +141,7 @@ class Reachability:
             for node in decode_part(data):
                 check_node(node, before)
                 before = node.name
-                if node.kind == FOLDER or (node.extra is not None and node.extra.listed):
+                if node.kind == FOLDER or node.is_listed():
                     self._need(node, wanted.sid, _below(wanted.path, node.name))
                 else:
                     plain.append(node)
@@ -164,13 +171,16 @@ class Reachability:
 
     def _need(self, node: Node, sid: str, path: bytes) -> None:
         """Mark what an entry names; what has to be gone through waits."""
-        content = node.content
-        listing = node.extra is not None and node.extra.listed
-        inner = node.kind == FOLDER or listing
-        for at in range(0, len(content), ID):
-            blob = content[at : at + ID]
-            if self._mark(blob, sid, path) and inner and self._first(blob, listing):
-                self._waiting.append(_Wanted(blob, listing, sid, path))
+        folder = node.kind == FOLDER
+        listed, plain = (_PARTS, _PART) if folder else (_BLOBS, None)
+        form = listed if node.is_listed() else plain
+        for blob in node.ids():
+            self._lead(blob, form, sid, path)
+
+    def _lead(self, blob: bytes, form: int | None, sid: str, path: bytes) -> None:
+        """Mark a blob; one that has to be gone through, whose form is not None, waits."""
+        if self._mark(blob, sid, path) and form is not None and self._first(blob, form):
+            self._waiting.append(_Wanted(blob, form, sid, path))
 
     def _mark(self, blob: bytes, sid: str, path: bytes) -> bool:
         """Mark a blob; False when there is none."""
@@ -180,12 +190,12 @@ class Reachability:
             return False
         return True
 
-    def _first(self, blob: bytes, listing: bool) -> bool:
+    def _first(self, blob: bytes, form: int) -> bool:
         """Whether a tree blob is met for the first time, as what it is said to be."""
-        fresh = self._walked[listing].add(blob)
+        fresh = self._walked[form].add(blob)
         if fresh is not None:
             return fresh
-        late = (blob, listing)
+        late = (blob, form)
         if late in self._walked_late:
             return False
         self._walked_late.add(late)

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import msgspec
 
 from kdna.errors import Damaged
 from kdna.repository.reader import Reader
 from kdna.snapshot.node import FOLDER, ID, Node, check_node, decode_part
+from kdna.snapshot.walk import list_of_ids
 from kdna.upkeep.findings import MOST_NAMED, Blob, Harm, Wound
 
+T = TypeVar("T")
 Judge = Callable[[Blob], str | None]  # why a blob cannot be had, None when it can
 
 
@@ -24,7 +27,7 @@ class _Folder(msgspec.Struct):
 
     node: Node
     key: bytes
-    parts: Iterator[bytes]
+    parts: Iterator[bytes] = msgspec.field(default_factory=lambda: iter(()))
     nodes: Iterator[Node] = msgspec.field(default_factory=lambda: iter(()))
     before: bytes = b""
     wounds: list[Wound] = []
@@ -57,10 +60,10 @@ class Tracer:
         if root.kind != FOLDER:
             wound = self._file(root)
             return Harm((wound._replace(path=()),), 1) if wound else Harm()
-        key = _key(root.content)
+        key = _key(root)
         if (known := self._known(key)) is not None:
             return known
-        stack = [_Folder(root, key, iter(root.ids()))]
+        stack = [self._entered(root, key)]
         while True:
             here = stack[-1]
             child = self._next_folder(here)
@@ -73,6 +76,11 @@ class Tracer:
                 return result
             if result:
                 stack[-1].inherit(here.node.name, result)
+
+    def _entered(self, node: Node, key: bytes) -> _Folder:
+        here = _Folder(node, key)
+        here.parts = self._parts(here)
+        return here
 
     def _known(self, key: bytes) -> Harm | None:
         return Harm() if key in self._sound else self._hurt.get(key)
@@ -103,26 +111,41 @@ class Tracer:
                 if wound := self._file(node):
                     here.hurt(wound)
                 continue
-            key = _key(node.content)
+            key = _key(node)
             known = self._known(key)
             if known is None:
-                return _Folder(node, key, iter(node.ids()))
+                return self._entered(node, key)
             if known:
                 here.inherit(node.name, known)
 
     def _next_part(self, here: _Folder) -> bool:
         """Read the next part of a folder; one that cannot be had is noted. False when there is none."""
         for part in here.parts:
-            blob = Blob(part, tree=True)
-            why = self._judge(blob)
-            if why is None:
-                try:
-                    here.nodes = iter(decode_part(self._reader.blob(blob.ident, tree=True)))
-                    return True
-                except Damaged as error:
-                    why = str(error)
-            here.hurt(Wound((), why, (blob,)))
+            nodes = self._read(here, part, decode_part)
+            if nodes is not None:
+                here.nodes = iter(nodes)
+                return True
         return False
+
+    def _parts(self, here: _Folder) -> Iterator[bytes]:
+        """The ids of a folder's parts, through lists; one of these that cannot be had is noted."""
+        if not here.node.is_listed():
+            yield from here.node.ids()
+            return
+        for ident in here.node.ids():
+            yield from self._read(here, ident, list_of_ids) or ()
+
+    def _read(self, here: _Folder, ident: bytes, decode: Callable[[bytes], T]) -> T | None:
+        """What a tree blob says of a folder; one that cannot be had is noted."""
+        blob = Blob(ident, tree=True)
+        why = self._judge(blob)
+        if why is None:
+            try:
+                return decode(self._reader.blob(ident, tree=True))
+            except Damaged as error:
+                why = str(error)
+        here.hurt(Wound((), why, (blob,)))
+        return None
 
     def _file(self, node: Node) -> Wound | None:
         """What is wrong with the content of an entry that is no folder."""
@@ -135,21 +158,20 @@ class Tracer:
 
     def _content(self, node: Node, lost: dict[Blob, str]) -> Iterator[Blob]:
         """The blobs of a file, those included that list others; a list that cannot be read is added to `lost`."""
-        listed = node.extra is not None and node.extra.listed
+        listed = node.is_listed()
         for ident in node.ids():
             yield (blob := Blob(ident, tree=listed))
             if not listed or blob in lost:
                 continue
             try:
-                ids = self._reader.blob(blob.ident, tree=True)
-                if len(ids) % ID:
-                    raise Damaged("its list of blobs makes no sense")
+                ids = list_of_ids(self._reader.blob(blob.ident, tree=True))
             except Damaged as error:
                 lost[blob] = str(error)
                 continue
-            yield from (Blob(ids[at : at + ID], tree=False) for at in range(0, len(ids), ID))
+            yield from (Blob(each, tree=False) for each in ids)
 
 
-def _key(content: bytes) -> bytes:
+def _key(folder: Node) -> bytes:
     """What tells the content of a folder from that of all others, in 32 bytes."""
-    return content if len(content) == ID else hashlib.sha256(content).digest()
+    content, listed = folder.content, folder.is_listed()
+    return content if len(content) == ID and not listed else hashlib.sha256(bytes([listed]) + content).digest()
