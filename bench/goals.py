@@ -105,7 +105,7 @@ def _figure(goal: Goal, title: str, table: Table, tables: list[Table]) -> float 
     if goal.absolute:
         return row.get("kdna")
     if not goal.beside:
-        ratio = table.ratio(row)
+        ratio = table.ratio(title)
         return ratio and ratio[0]
     others = [other.row(title) for other in tables if (other.data, other.target) == (goal.beside, table.target)]
     return row["kdna"] / others[0]["kdna"] if others and "kdna" in row and "kdna" in others[0] else None

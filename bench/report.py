@@ -45,6 +45,9 @@ ROWS: list[Row] = [
 ]
 
 
+LEFT = 1.5  # whoever's prune leaves so many times what the leanest's leaves has not freed what it was to free
+
+
 class Table:
     """The medians of one data set on one target: one row per figure, one column per tool."""
 
@@ -66,10 +69,17 @@ class Table:
         """The figures of that title; empty if it was not measured."""
         return next((row for called, _, row in self.rows if called == title), {})
 
-    def ratio(self, row: Figures) -> tuple[float, str] | None:
-        """KDNA's figure divided by the best of the peers', and that peer's name."""
-        best = min((peer for peer in self.peers if row.get(peer)), key=lambda peer: row[peer], default=None)
+    def ratio(self, title: str) -> tuple[float, str] | None:
+        """KDNA's figure divided by the best of the peers', and that peer's name; who left a job undone is no peer."""
+        row, undone = self.row(title), self.undone(title)
+        peers = [peer for peer in self.peers if row.get(peer) and peer not in undone]
+        best = min(peers, key=lambda peer: row[peer], default=None)
         return (row["kdna"] / row[best], best) if best and "kdna" in row else None
+
+    def undone(self, title: str) -> set[str]:
+        """The tools whose prune did not free the space, if the figure is one of a prune."""
+        left = self.row("stored after prune") if "prune" in title and title != "stored after prune" else {}
+        return {tool for tool, size in left.items() if size > LEFT * min(left.values())}
 
     def how_often(self) -> str:
         """`5 rounds`, or `5 rounds (restore 2)` where several runs are shown as one and some had fewer jobs."""
@@ -82,8 +92,11 @@ class Table:
         lines.append(_row("", *self.tools, "kdna ÷ best peer"))
         lines.append("|---|" + "--:|" * (len(self.tools) + 1))
         for title, unit, row in self.rows:
-            values = [shown(row[tool]) if tool in row else "–" for tool in self.tools]
-            lines.append(_row(f"{title}, {unit}", *values, _ratio(self.ratio(row))))
+            undone = self.undone(title)
+            values = [shown(row[tool]) + r"\*" * (tool in undone) if tool in row else "–" for tool in self.tools]
+            lines.append(_row(f"{title}, {unit}", *values, _ratio(self.ratio(title))))
+        if any(self.undone(title) for title, _, _ in self.rows):
+            lines += ["", rf"\* left {LEFT} times what the leanest left, or more: not done, so not in the ratio"]
         return [*lines, ""]
 
 
@@ -98,7 +111,7 @@ def summary(found: list[Table]) -> list[str]:
         return []
     lines = ["## All ratios: kdna ÷ best peer", "", _row("", *(table.title for table in found))]
     lines.append("|---|" + "--:|" * len(found))
-    columns = [{title: table.ratio(row) for title, _, row in table.rows} for table in found]
+    columns = [{title: table.ratio(title) for title, _, _ in table.rows} for table in found]
     titles = dict.fromkeys(title for column in columns for title in column)
     return [*lines, *(_row(title, *(_ratio(column.get(title)) for column in columns)) for title in titles), ""]
 

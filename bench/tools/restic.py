@@ -96,8 +96,8 @@ class Rustic(Tool):
         return [self._rustic("check", "--read-data")]
 
     def prune(self, place: Place) -> list[Command]:
-        """Not in two phases a day apart, as is its default: all others free the space at once."""
-        return [self._rustic("forget", "--keep-last", "1", "--prune", "--instant-delete")]
+        """Not in two phases a day apart nor a tenth at a time, as is its default: others free the space at once."""
+        return [self._rustic("forget", "--keep-last", "1", "--prune", "--instant-delete", "--max-repack", "unlimited")]
 
     def show_all(self, place: Place) -> list[Command]:
         return [self._rustic("snapshots", "--all")]

@@ -17,6 +17,16 @@ def table(data: str, target: str, job: str, **seconds: float) -> Table:
     return Table({"tools": TOOLS, "samples": samples}, data, target)
 
 
+def pruned(**taken: tuple[float, float]) -> Table:
+    """Seconds of a prune, and megabytes left after it."""
+    samples = [
+        {"data": "source", "target": "local", "job": "prune", "tool": tool, "seconds": seconds, "peak_mb": 50, "cpu": 1}
+        | {"stored": left * 1e6, "added": 0, "round": 0}
+        for tool, (seconds, left) in taken.items()
+    ]
+    return Table({"tools": TOOLS, "samples": samples}, "source", "local")
+
+
 def row(tables: list[Table], title: str) -> str:
     return next(line for line in goals(tables) if line.startswith(f"| {title} |"))
 
@@ -72,3 +82,15 @@ def test_a_heading_says_which_jobs_were_measured_less_often_where_runs_are_shown
 
 def test_nothing_measured_makes_no_table():
     assert goals([]) == []
+
+
+def test_a_prune_that_does_not_free_the_space_is_no_measure_of_one_that_does():
+    both = pruned(kdna=(1.0, 48), quick=(0.5, 56))
+    assert row([both], "prune to half").endswith("| 0 of 1 | source, local **2.00** |")
+    undone = pruned(kdna=(1.0, 48), quick=(0.5, 100))
+    assert undone.ratio("prune to half") is None
+    assert undone.ratio("stored after prune") == (0.48, "quick")
+    lines = undone.markdown({"files": 1, "mb": 1})
+    assert r"| prune to half, s | 1.00 | 0.50\* | – |" in lines
+    assert any("not in the ratio" in line for line in lines)
+    assert not any("*" in line for line in both.markdown({"files": 1, "mb": 1}) if "left" in line)
