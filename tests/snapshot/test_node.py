@@ -65,7 +65,7 @@ def test_one_entry_with_as_many_attributes_as_are_ever_kept_can_be_read():
 def test_one_more_entry_in_a_huge_folder_changes_one_part_or_two(place):
     names = sorted(b"%x" % (number * 2654435761 % 2**32) for number in range(30_000))
     before = parts([node(name) for name in names])
-    assert 80 <= len(before) <= 160
+    assert 350 <= len(before) <= 600
     names.insert(place, names[place] + b"x")
     after = parts([node(name) for name in sorted(names)])
     assert len(set(after) - set(before)) <= 2

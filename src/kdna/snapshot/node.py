@@ -1,6 +1,6 @@
 """Nodes and trees as bytes: what a snapshot knows of each entry, and how folders become blobs. Pure; see FORMAT.md.
 
-A folder is a list of nodes sorted by name as bytes, cut into *parts* of a few hundred, each part a tree blob: where
+A folder is a list of nodes sorted by name as bytes, cut into *parts* of some dozens, each part a tree blob: where
 to cut is decided by the names, so one more file in a huge folder changes one part and leaves the others as they were.
 """
 
@@ -24,10 +24,10 @@ IDS_IN_NODE = 1024  # a longer list of blobs is stored as blobs itself
 # that is said there of its neighbours.
 PARTS_IN_NODE = 2
 
-# 256 nodes on average, some 20 kB: what is sent when one of them changes, for 40 bytes of the index each.
-PART_LEAST = 128
+# 64 nodes on average, some 5 kB: what is sent when one of them changes, for 40 bytes of the index each.
+PART_LEAST = 32
 _PART_MOST = 16 * 1024
-_PART_MASK = 0x7F
+_PART_MASK = 0x1F
 _PART_BYTES = 4 * 1024 * 1024  # a part of more is halved; no part that can be read is much larger
 _LARGEST_FILE = (1 << 63) - 1
 _LIST_LEAST = 256
