@@ -93,6 +93,21 @@ def test_backups_with_it_are_incremental_and_store_nothing_twice(
     assert four["unchanged"] == 3, "what was taken over is remembered, too"
 
 
+def test_large_folders_are_remembered_with_the_lists_of_their_parts(
+    machine: Path, docs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled(monkeypatch)
+    (docs / "large").mkdir()
+    for number in range(400):
+        (docs / "large" / f"{number}").write_bytes(b"content")
+    assert add(docs, "one")["new"] == 403
+    for tag in ("two", "three", "four"):
+        (docs / "deep" / "b.txt").write_text(tag)
+        answer = add(docs, tag)
+        assert (answer["unchanged"], answer["changed"], answer["new"]) == (402, 1, 0)
+        assert answer["bytes_sent"] < 10_000
+
+
 def test_losing_what_it_remembers_costs_time_and_nothing_else(
     machine: Path, docs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
