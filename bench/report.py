@@ -45,7 +45,8 @@ ROWS: list[Row] = [
 ]
 
 
-LEFT = 1.5  # whoever's prune leaves so many times what the leanest's leaves has not freed what it was to free
+# A prune that leaves so many times the share of its repository that the best one leaves has not freed what it was to.
+LEFT = 1.5
 
 
 class Table:
@@ -78,8 +79,11 @@ class Table:
 
     def undone(self, title: str) -> set[str]:
         """The tools whose prune did not free the space, if the figure is one of a prune."""
-        left = self.row("stored after prune") if "prune" in title and title != "stored after prune" else {}
-        return {tool for tool, size in left.items() if size > LEFT * min(left.values())}
+        if "prune" not in title or title == "stored after prune":
+            return set()
+        stored, left = self.row("stored"), self.row("stored after prune")
+        shares = {tool: left[tool] / stored[tool] for tool in left if stored.get(tool)}
+        return {tool for tool, share in shares.items() if share > LEFT * min(shares.values())}
 
     def how_often(self) -> str:
         """`5 rounds`, or `5 rounds (restore 2)` where several runs are shown as one and some had fewer jobs."""
@@ -96,7 +100,7 @@ class Table:
             values = [shown(row[tool]) + r"\*" * (tool in undone) if tool in row else "–" for tool in self.tools]
             lines.append(_row(f"{title}, {unit}", *values, _ratio(self.ratio(title))))
         if any(self.undone(title) for title, _, _ in self.rows):
-            lines += ["", rf"\* left {LEFT} times what the leanest left, or more: not done, so not in the ratio"]
+            lines += ["", rf"\* left {LEFT} times the share that the best left, or more: not done, so not in the ratio"]
         return [*lines, ""]
 
 

@@ -20,9 +20,10 @@ def table(data: str, target: str, job: str, **seconds: float) -> Table:
 def pruned(**taken: tuple[float, float]) -> Table:
     """Seconds of a prune, and megabytes left after it."""
     samples = [
-        {"data": "source", "target": "local", "job": "prune", "tool": tool, "seconds": seconds, "peak_mb": 50, "cpu": 1}
-        | {"stored": left * 1e6, "added": 0, "round": 0}
+        {"data": "source", "target": "local", "job": job, "tool": tool, "seconds": seconds, "peak_mb": 50, "cpu": 1}
+        | {"stored": size * 1e6, "added": 0, "round": 0}
         for tool, (seconds, left) in taken.items()
+        for job, size in (("first", 110), ("prune", left))
     ]
     return Table({"tools": TOOLS, "samples": samples}, "source", "local")
 
