@@ -141,7 +141,7 @@ class Reachability:
             for node in decode_part(data):
                 check_node(node, before)
                 before = node.name
-                if node.kind == FOLDER or node.is_listed():
+                if node.kind == FOLDER or (node.extra is not None and node.is_listed()):  # few have extra
                     self._need(node, wanted.sid, _below(wanted.path, node.name))
                 else:
                     plain.append(node)
