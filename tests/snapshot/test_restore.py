@@ -119,12 +119,11 @@ def test_what_is_right_already_is_not_fetched_and_gets_its_attributes_back(clien
     assert same(source, target)
 
 
-def test_a_frame_of_more_blobs_than_are_fetched_together_is_fetched_once(client, source, target, monkeypatch):
-    monkeypatch.setattr("kdna.snapshot.assemble._BATCH", 32)
-    for number in range(300):
-        (source / f"{number}").write_bytes(random.Random(number).randbytes(1000))
+def test_a_frame_of_more_blobs_than_are_fetched_together_is_fetched_once(client, source, target):
+    for number in range(6000):
+        (source / f"{number}").write_bytes(random.Random(number).randbytes(200))
     done = client.save(source)
-    assert client.restore(done.sid, target).received < 2 * 300_000
+    assert client.restore(done.sid, target).received < 2 * 6000 * 200
     assert same(source, target)
 
 

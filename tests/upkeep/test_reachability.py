@@ -11,7 +11,7 @@ from backups import Client
 from kdna.errors import Refused
 from kdna.repository import layout
 from kdna.snapshot.node import FILE, FOLDER, Extra, Node
-from kdna.snapshot.walk import Walk, content_ids
+from kdna.snapshot.walk import Walk, content_ids, find_node
 from kdna.storage.memory import Medium, MemoryStorage
 from kdna.upkeep.reachability import Reachability, Trouble, mirror_trees
 
@@ -64,12 +64,18 @@ def change(source: Path, seed: int) -> None:
         (source / f"d{number % 5}" / f"f{number}").write_bytes(random.Random(seed + number).randbytes(3000))
 
 
-@pytest.mark.parametrize("parts", [0, 2])
-def test_exactly_what_the_backups_need_is_marked(client, source, monkeypatch, parts):
+def fill(folder: Path) -> None:
+    """A folder of so many files that its parts are listed."""
+    folder.mkdir()
+    for number in range(400):
+        (folder / f"{number}").write_bytes(b"%d" % (number % 10))
+
+
+def test_exactly_what_the_backups_need_is_marked(client, source, monkeypatch):
     monkeypatch.setattr("kdna.snapshot.cut.WHOLE_BELOW", 100_000)
     monkeypatch.setattr("kdna.snapshot.content.WHOLE_BELOW", 100_000)
     monkeypatch.setattr("kdna.snapshot.content.IDS_IN_NODE", 2)  # lists of blobs
-    monkeypatch.setattr("kdna.snapshot.save.PARTS_IN_NODE", parts)  # where this is 0, lists of parts
+    fill(source / "many")  # lists of parts
     (source / "large").write_bytes(random.Random(7).randbytes(9_000_000))
     first = client.save(source, "one").sid
     change(source, 100)
@@ -148,14 +154,16 @@ def test_a_tree_that_a_file_claims_as_its_content_is_gone_through_nevertheless(c
 @pytest.mark.parametrize("kind", [FILE, FOLDER])
 @pytest.mark.parametrize("listed", [False, True])
 def test_a_list_of_parts_that_another_takes_for_something_else_is_gone_through_nevertheless(
-    client, source, monkeypatch, kind, listed
+    client, source, kind, listed
 ):
-    monkeypatch.setattr("kdna.snapshot.save.PARTS_IN_NODE", 0)
+    fill(source / "many")
     victim = client.save(source, "victim").sid
     repository, reader, manifest = client.opened(victim)
-    lists = manifest.root.ids()
+    many = find_node(reader, manifest.root, b"many")
+    assert many.is_listed()
+    lists = many.ids()
     reach = Reachability(repository, reader, [].append)
-    for content in (lists, list(content_ids(reader, manifest.root))):
+    for content in (lists, list(content_ids(reader, many))):
         lie = Node(b"lie", kind, 0o755, 0, 0, 1, 1, 1, 0, b"".join(content), Extra(listed=listed))
         if (kind, listed) != (FOLDER, content == lists):  # that would be no lie
             reach._need(lie, victim, b"lie")
