@@ -18,7 +18,7 @@ from program import COMMAND, ESCAPES, Outcome, Terminal, done, finish, run, star
 from kdna.cli.main import GROUPS, kdna
 from sshd import Server
 
-HEAVY = ("asyncssh", "cryptography", "msgspec", "blake3", "rich", "backports", "pyfastcdc", "sqlite3", "pathspec")
+HEAVY = ("asyncssh", "cryptography", "msgspec", "blake3", "rich", "pyfastcdc", "sqlite3", "pathspec", "zstandard")
 BIG = 400  # files of a megabyte, no two alike and slow to compress: a second of work or more
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and terminals as POSIX has them")
 

@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import os
 import struct
-import sys
 import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,14 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import zstandard
 from blake3 import blake3
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from independent_reader import SHARED, body, expand, msgpack, session_secret, unlock
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 FILE, FOLDER, SYMLINK, FIFO = 1, 2, 3, 4
 
@@ -84,7 +79,7 @@ class Object:
 
 def unpack(method: int, data: bytes, length: int) -> bytes:
     """What was packed by a method."""
-    raw = {0: bytes, 1: zstd.decompress}[method](data)
+    raw = {0: bytes, 1: zstandard.decompress}[method](data)
     assert len(raw) == length
     return raw
 

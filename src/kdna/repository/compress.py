@@ -2,45 +2,35 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 
-from kdna.errors import Damaged
+import zstandard
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from kdna.errors import Damaged
 
 LEVEL = 3
 # The level's own value is 16. With a smaller table of short matches zstd stays in the processor's cache and prefers
 # what is near: a tenth faster, and between 0.1 % (source) and 3 % (JSON) smaller, on frames of 2 MiB.
 _CHAIN_LOG = 13
-# zstd.h: what is compressed stays where it is until all of it was. Then zstd copies none of it into memory of its own,
-# 2 MiB in each thread; what comes out is the same. It is not among the parameters that have a name in Python.
-_STABLE_IN_BUFFER = 1006
 STORED = 0
 ZSTD = 1
+_UNKNOWN = -1  # a frame that does not say its length
+_OTHER_LENGTH = "a frame has another length than its table says"
 _PROBE = 16 * 1024
-_PIECE = 128 * 1024
 _local = threading.local()
-_idle: list[zstd.ZstdCompressor] = []  # for whichever thread comes next: rarely do all compress at once
+# For whichever thread comes next: making one costs more than compressing a small frame, and one holds more than a
+# megabyte; rarely do all threads compress at once.
+_compressors: list[zstandard.ZstdCompressor] = []
+_decompressors: list[zstandard.ZstdDecompressor] = []
 
 
-def _compressor() -> zstd.ZstdCompressor:
-    """One that is idle. Making one costs more than compressing a small frame, and each holds more than a megabyte."""
+def _compressor() -> zstandard.ZstdCompressor:
+    """One that is idle."""
     try:
-        return _idle.pop()
+        return _compressors.pop()
     except IndexError:
-        pass
-    parameters: dict[int, int] = {
-        zstd.CompressionParameter.compression_level: LEVEL,
-        zstd.CompressionParameter.chain_log: _CHAIN_LOG,
-    }
-    try:
-        return zstd.ZstdCompressor(options={**parameters, _STABLE_IN_BUFFER: 1})
-    except (ValueError, zstd.ZstdError):  # a zstd that does not know it
-        return zstd.ZstdCompressor(options=parameters)
+        parameters = zstandard.ZstdCompressionParameters.from_level(LEVEL, chain_log=_CHAIN_LOG)
+        return zstandard.ZstdCompressor(compression_params=parameters)
 
 
 def compress(data: bytes | bytearray, length: int | None = None) -> tuple[int, bytes | memoryview]:
@@ -52,8 +42,9 @@ def compress(data: bytes | bytearray, length: int | None = None) -> tuple[int, b
     raw = memoryview(data)[:length]
     if _worthwhile(raw):
         compressor = _compressor()
-        packed = compressor.compress(raw, zstd.ZstdCompressor.FLUSH_FRAME)
-        _idle.append(compressor)
+        # Copied: what comes is the start of room for all of it, and what was behind it would fit nothing of that size.
+        packed = bytes(memoryview(compressor.compress(raw)))
+        _compressors.append(compressor)
         _local.gained = len(packed) < len(raw) - len(raw) // 64
         if _local.gained:
             if not holds(packed, data, len(raw)):
@@ -63,28 +54,11 @@ def compress(data: bytes | bytearray, length: int | None = None) -> tuple[int, b
 
 
 def holds(packed: bytes, data: bytes | bytearray, length: int) -> bool:
-    """Whether `packed` decompresses to the first `length` bytes of `data`.
-
-    In pieces that stay in the processor's cache, which halves the cost; and what is given is copied.
-    """
-    decompressor = zstd.ZstdDecompressor()
-    view = memoryview(packed)
-    at = given = 0
-    while not decompressor.eof:
-        more: bytes | memoryview = b""
-        if decompressor.needs_input:
-            more = view[given : given + _PIECE]
-            given += len(more)
-            if not more:
-                return False
-        try:
-            piece = decompressor.decompress(more, max_length=_PIECE)
-        except zstd.ZstdError:
-            return False
-        if not data.startswith(piece, at):
-            return False
-        at += len(piece)
-    return at == length
+    """Whether `packed` decompresses to the first `length` bytes of `data`."""
+    try:
+        return data.startswith(_decompressed(packed, length))
+    except Damaged:
+        return False
 
 
 def _worthwhile(data: memoryview) -> bool:
@@ -96,21 +70,35 @@ def _worthwhile(data: memoryview) -> bool:
         return True
     middle = len(data) // 2
     sample = b"".join([data[:_PROBE], data[middle : middle + _PROBE], data[-_PROBE:]])
-    return len(zstd.compress(sample, 1)) < len(sample) * 31 // 32
+    return len(zstandard.compress(sample, 1)) < len(sample) * 31 // 32
 
 
 def decompress(method: int, data: bytes, length: int) -> bytes:
     """The `length` bytes that were compressed; never makes more than that, whatever the data says. Raises `Damaged`."""
     if method == STORED:
-        raw = data
-    elif method == ZSTD:
-        decompressor = zstd.ZstdDecompressor()
-        try:
-            raw = decompressor.decompress(data, max_length=length + 1)
-        except zstd.ZstdError as error:
-            raise Damaged(f"a frame does not decompress: {error}") from None
-    else:
-        raise Damaged(f"a frame was compressed by an unknown method {method}")
+        if len(data) != length:
+            raise Damaged(_OTHER_LENGTH)
+        return data
+    if method == ZSTD:
+        return _decompressed(data, length)
+    raise Damaged(f"a frame was compressed by an unknown method {method}")
+
+
+def _decompressed(data: bytes, length: int) -> bytes:
+    """What a zstd frame holds. The frame says how much that is, or is asked to make no more: so it is made in one go,
+    in its place, and nothing is copied. Raises `Damaged`.
+    """
+    try:
+        decompressor = _decompressors.pop()
+    except IndexError:
+        decompressor = zstandard.ZstdDecompressor()
+    try:
+        if zstandard.frame_content_size(data) not in (length, _UNKNOWN):
+            raise Damaged(_OTHER_LENGTH)
+        raw = decompressor.decompress(data, max_output_size=length, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise Damaged(f"a frame does not decompress: {error}") from None
+    _decompressors.append(decompressor)
     if len(raw) != length:
-        raise Damaged("a frame has another length than its table says")
+        raise Damaged(_OTHER_LENGTH)
     return raw
