@@ -245,14 +245,14 @@ def test_whole_files_do_not_wait_for_processes_that_are_busy(helped):
 
 
 def test_pieces_of_a_file_that_has_been_made_do_not_wait_for_a_process_that_is_busy(helped):
-    number, data = next(numbers), random.Random(2).randbytes(30 * 256 * KIB)
+    number, data = next(numbers), random.Random(2).randbytes(30 * 200 * KIB)
     processes = helped.makers.helpers
 
     def write(at: int, last: bool = False) -> None:
-        part = data[at * 256 * KIB : (at + 1) * 256 * KIB]
+        part = data[at * 200 * KIB : (at + 1) * 200 * KIB]
         more = {} if last else {"wanted": None}
-        spans = [(at * 256 * KIB, len(part))]
-        one = piece((b"large",), part, file=number, first=not at, exact=False, size=len(data), spans=spans, **more)
+        spans = [(at * 200 * KIB, len(part))]
+        one = piece((b"long",), part, file=number, first=not at, exact=False, size=len(data), spans=spans, **more)
         helped.write(one, part)
 
     write(0)
@@ -269,9 +269,25 @@ def test_pieces_of_a_file_that_has_been_made_do_not_wait_for_a_process_that_is_b
             os.kill(process, signal.SIGCONT)
     write(29, last=True)  # waits for those before it, wherever they are
     helped.makers.settle()
-    assert (helped.root / "large").read_bytes() == data
+    assert (helped.root / "long").read_bytes() == data
     assert len(helped.told) == 30
     assert helped.told[-1].piece.last
+
+
+def test_a_large_piece_is_written_at_once_unless_it_would_overtake_others_of_its_file(helped):
+    data = random.Random(3).randbytes(600 * KIB)
+    helped.write(piece((b"whole",), data), data)
+    assert (helped.root / "whole").read_bytes() == data
+    assert [told.name for told in helped.told] == ["whole"]
+    number, half = next(numbers), len(data) // 2
+    ends = {"file": number, "exact": False, "size": len(data) + 1}
+    helped.write(piece((b"long",), b"x", wanted=None, **ends), b"x")
+    for at, last in ((1, {"wanted": None}), (1 + half, {})):
+        part = data[at - 1 : at - 1 + half]
+        helped.write(piece((b"long",), part, first=False, spans=[(at, half)], **ends, **last), part)
+    helped.makers.settle()
+    assert (helped.root / "long").read_bytes() == b"x" + data
+    assert [told.piece.last for told in helped.told] == [True, False, False, True]
 
 
 def test_the_first_piece_of_a_file_is_written_before_all_others(helped):

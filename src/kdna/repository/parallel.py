@@ -11,14 +11,17 @@ Thing = TypeVar("Thing")
 Result = TypeVar("Result")
 
 
-def in_order(work: Callable[[Thing], Result], things: Iterable[Thing], threads: int, name: str) -> Iterator[Result]:
-    """What `work` makes of each thing. No more than `threads` are begun and not yet asked for, so memory stays flat.
+def in_order(
+    work: Callable[[Thing], Result], things: Iterable[Thing], threads: int, name: str, most: int | None = None
+) -> Iterator[Result]:
+    """What `work` makes of each thing. No more than `threads` are begun and not yet asked for, so memory stays flat;
+    or `most`, where results are small and what is done sooner than what comes before it should not keep a thread.
 
     What a piece of work raises is raised when its turn comes; whoever stops asking waits for nothing.
     """
     pool = ThreadPoolExecutor(threads, name)
     try:
-        yield from in_order_by(pool, work, things, threads)
+        yield from in_order_by(pool, work, things, most or threads)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

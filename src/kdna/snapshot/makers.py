@@ -1,9 +1,10 @@
 """Who makes the files of a restore: this process where they are few, others beside it where they are many.
 
 Files are spread over the processes by folder, so that the pieces of one file stay in order and no two processes wait
-for the same folder. While a process has all it can take, pieces are written here: those of files that have been made,
-and the last of a file when all others are written. What became of a piece is told when it is known: at once, or at the
-latest by `settle`. Of a file of which one piece could not be written nothing more is written, and nothing more is told.
+for the same folder. Large pieces are written here, and others while a process has all it can take: those of files that
+have been made, and the last of a file when all others are written. What became of a piece is told when it is known: at
+once, or at the latest by `settle`. Of a file of which one piece could not be written nothing more is written, and
+nothing more is told.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _MUCH = 64 * 1024 * 1024  # bytes: the same
 _MOST = 4  # processes
 _BATCH = 128  # pieces that are sent off together
 _ENOUGH = 512 * 1024  # bytes that are sent off, however few pieces: what waits is lost when we are killed
+_LARGE = 256 * 1024  # bytes of a piece that takes less to be written than to be handed over and written there
 _ASK = 64  # pieces between two looks whether processes are there
 _GRACE = 0.3  # seconds for what has arrived to be written when a restore is stopped, which is to take below a second
 _WELL = Outcome(0)
@@ -80,7 +82,7 @@ class Makers(Generic[File]):
             return
         if self._there:
             process = self._there[hash(piece.path[:-1]) % len(self._there)]
-            if not (self._may_overtake(piece) and process.is_busy()):
+            if not (self._may_overtake(piece) and (len(data) >= _LARGE or process.is_busy())):
                 self._begin(piece)
                 if process.put(file, piece, data):
                     return

@@ -13,6 +13,7 @@ from kdna.upkeep.arriving import Hashed, arriving
 from kdna.upkeep.packs import Checked, Problem, all_frames, bad_frames
 
 _PACKS = 2  # at a time: what reads or waits for one leaves the processor to the other
+_BEGUN = 4  # of which one may wait for its turn to be told, and another for a thread
 _AHEAD = 2  # pieces of each that are on their way, or wait for their turn
 
 Known = Callable[[bytes], PackTable | None]  # what the index says of a pack
@@ -25,7 +26,7 @@ def check_packs(
 
     `known` is asked about a pack whose own table cannot be read. Raises `StorageError`.
     """
-    return in_order(partial(_check, reader, known), packs, _PACKS, "kdna-verify")
+    return in_order(partial(_check, reader, known), packs, _PACKS, "kdna-verify", _BEGUN)
 
 
 def _check(reader: Reader, known: Known, pack: tuple[bytes, int]) -> tuple[Checked | None, int]:
