@@ -78,19 +78,26 @@ def _cargo(package: str, folder: Path, version: str) -> tuple[Path, str]:
     return program, _run(str(program), "--version").split()[-1].lstrip("v")
 
 
-def _python(package: str, folder: Path, version: str) -> tuple[Path, str]:
+def _python(package: str, folder: Path, version: str, *how: str) -> tuple[Path, str]:
     """`package` is `PROGRAM REQUIREMENT …`, `version` completes the first requirement; a virtual environment each."""
     program, first, *rest = package.split()
     target = folder / f"{program}-{version.lstrip('<>=~')}"
     pip = [str(target / "bin" / "pip"), "--no-input"]
     try:
         _run(sys.executable, "-m", "venv", "--clear", str(target))
-        _run(*pip, "install", first + version, *rest)
+        _run(*pip, "install", *how, first + version)
+        if rest:
+            _run(*pip, "install", *rest)
     except SkippedError:
         shutil.rmtree(target, ignore_errors=True)
         raise
     shown = _run(*pip, "show", first.split("[")[0]).splitlines()
     return target / "bin" / program, next(line.split()[1] for line in shown if line.startswith("Version:"))
+
+
+def _bare_python(package: str, folder: Path, version: str) -> tuple[Path, str]:
+    """The same, of which only what follows is required: not what it wants for services that nobody here asks."""
+    return _python(package, folder, version, "--no-deps")
 
 
 PEERS = {
@@ -100,7 +107,8 @@ PEERS = {
     "borg1": Peer(("~=1.4",), _python, "borg borgbackup"),
     # The newest betas want OpenSSL 3.2, which Debian 12 and others of its age don't have.
     "borg2": Peer((">=2.0.0b1", "==2.0.0b24", "==2.0.0b23", "==2.0.0b22"), _python, "borg borgbackup[sftp]"),
-    "duplicity": Peer((">=3",), _python, "duplicity duplicity paramiko"),
+    # What it requires for clouds does not build everywhere.
+    "duplicity": Peer((">=3",), _bare_python, "duplicity duplicity fasteners paramiko"),
 }
 
 
