@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -63,3 +64,27 @@ def test_an_altered_frame_holds_the_bytes_only_if_it_still_gives_them(size):
             outcomes.append(False)
         assert holds(bytes(other), data, size) == outcomes[-1]
     assert outcomes.count(False) > 30
+
+
+@pytest.mark.parametrize("size", [200, 3 * MB])
+def test_a_frame_of_another_writer_need_not_say_its_length(size):
+    data = text(size)
+    packed = zstandard.ZstdCompressor(write_content_size=False).compress(data)
+    assert zstandard.frame_content_size(packed) == -1
+    assert decompress(ZSTD, packed, size) == data
+    for other in (size - 1, size + 1):
+        with pytest.raises(Damaged):
+            decompress(ZSTD, packed, other)
+
+
+@pytest.mark.parametrize("size", [200, 3 * MB])
+def test_a_frame_of_another_length_is_damaged_and_so_is_one_with_something_behind_it(size):
+    data = text(size)
+    packed = bytes(compress(data)[1])
+    for other in (0, size - 1, size + 1):
+        with pytest.raises(Damaged):
+            decompress(ZSTD, packed, other)
+    for more in (b"x", packed):
+        with pytest.raises(Damaged):
+            decompress(ZSTD, packed + more, size)
+    assert decompress(ZSTD, packed, size) == data
