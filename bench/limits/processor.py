@@ -49,13 +49,6 @@ def _hashes(data: bytes, frames: list[bytes]) -> Iterator[Limit]:
 
 
 def _compression(data: bytes, frames: list[bytes]) -> Iterator[Limit]:
-    def pack(frame: bytes) -> bytes:
-        """With KDNA's parameters, and nothing else of what it does."""
-        compressor = compress._compressor()
-        packed = compressor.compress(frame, compressor.FLUSH_FRAME)
-        compress._idle.append(compressor)
-        return packed
-
     def unpack(frame: bytes) -> bytes:
         return compress.decompress(compress.ZSTD, frame, len(frames[0]))
 
@@ -64,6 +57,7 @@ def _compression(data: bytes, frames: list[bytes]) -> Iterator[Limit]:
             for _ in pool.map(work, pieces):
                 pass
 
+    pack = compress._compressed
     packed = [pack(frame) for frame in frames]
     how = f"zstd {compress.LEVEL} as KDNA has it, 2 MiB of the data set"
     yield _alone("compress", how, len(data), lambda: [pack(frame) for frame in frames])

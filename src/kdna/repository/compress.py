@@ -18,19 +18,10 @@ _UNKNOWN = -1  # a frame that does not say its length
 _OTHER_LENGTH = "a frame has another length than its table says"
 _PROBE = 16 * 1024
 _local = threading.local()
-# For whichever thread comes next: making one costs more than compressing a small frame, and one holds more than a
-# megabyte; rarely do all threads compress at once.
+# For whichever thread comes next, one at a time: making one costs more than compressing a small frame, and one holds
+# more than a megabyte; rarely do all threads compress at once.
 _compressors: list[zstandard.ZstdCompressor] = []
 _decompressors: list[zstandard.ZstdDecompressor] = []
-
-
-def _compressor() -> zstandard.ZstdCompressor:
-    """One that is idle."""
-    try:
-        return _compressors.pop()
-    except IndexError:
-        parameters = zstandard.ZstdCompressionParameters.from_level(LEVEL, chain_log=_CHAIN_LOG)
-        return zstandard.ZstdCompressor(compression_params=parameters)
 
 
 def compress(data: bytes | bytearray, length: int | None = None) -> tuple[int, bytes | memoryview]:
@@ -41,10 +32,7 @@ def compress(data: bytes | bytearray, length: int | None = None) -> tuple[int, b
     """
     raw = memoryview(data)[:length]
     if _worthwhile(raw):
-        compressor = _compressor()
-        # Copied: what comes is the start of room for all of it, and what was behind it would fit nothing of that size.
-        packed = bytes(memoryview(compressor.compress(raw)))
-        _compressors.append(compressor)
+        packed = _compressed(raw)
         _local.gained = len(packed) < len(raw) - len(raw) // 64
         if _local.gained:
             if not holds(packed, data, len(raw)):
@@ -82,6 +70,19 @@ def decompress(method: int, data: bytes, length: int) -> bytes:
     if method == ZSTD:
         return _decompressed(data, length)
     raise Damaged(f"a frame was compressed by an unknown method {method}")
+
+
+def _compressed(raw: memoryview | bytes) -> bytes:
+    """A zstd frame that holds this."""
+    try:
+        compressor = _compressors.pop()
+    except IndexError:
+        parameters = zstandard.ZstdCompressionParameters.from_level(LEVEL, chain_log=_CHAIN_LOG)
+        compressor = zstandard.ZstdCompressor(compression_params=parameters)
+    # Copied: what comes is the start of room for all of it, and what was behind it would fit nothing of that size.
+    packed = bytes(memoryview(compressor.compress(raw)))
+    _compressors.append(compressor)
+    return packed
 
 
 def _decompressed(data: bytes, length: int) -> bytes:
