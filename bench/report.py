@@ -47,6 +47,13 @@ ROWS: list[Row] = [
 
 # A prune that leaves so many times the share of its repository that the best one leaves has not freed what it was to.
 LEFT = 1.5
+# Of these the fourth backup is one that needs no other, as large and as slow as the first; a prune only deletes files.
+_CHAINS = {"duplicity"}
+_UNDONE, _CHAIN = r"\*", "†"
+_WHY = {
+    _UNDONE: f"left {LEFT} times the share that the best left, or more: not done, so not in the ratio",
+    _CHAIN: "had nothing to do but delete files, because the fourth backup was a full one: not in the ratio",
+}
 
 
 class Table:
@@ -71,19 +78,20 @@ class Table:
         return next((row for called, _, row in self.rows if called == title), {})
 
     def ratio(self, title: str) -> tuple[float, str] | None:
-        """KDNA's figure divided by the best of the peers', and that peer's name; who left a job undone is no peer."""
-        row, undone = self.row(title), self.undone(title)
-        peers = [peer for peer in self.peers if row.get(peer) and peer not in undone]
+        """KDNA's figure divided by the best of the peers', and that peer's name; who did not do that job is no peer."""
+        row, others = self.row(title), self.marked(title)
+        peers = [peer for peer in self.peers if row.get(peer) and peer not in others]
         best = min(peers, key=lambda peer: row[peer], default=None)
         return (row["kdna"] / row[best], best) if best and "kdna" in row else None
 
-    def undone(self, title: str) -> set[str]:
-        """The tools whose prune did not free the space, if the figure is one of a prune."""
+    def marked(self, title: str) -> dict[str, str]:
+        """The tools that did not do what others did, if the figure is one of a prune, and the mark that tells why."""
         if "prune" not in title or title == "stored after prune":
-            return set()
-        stored, left = self.row("stored"), self.row("stored after prune")
+            return {}
+        row, stored, left = self.row(title), self.row("stored"), self.row("stored after prune")
         shares = {tool: left[tool] / stored[tool] for tool in left if stored.get(tool)}
-        return {tool for tool, share in shares.items() if share > LEFT * min(shares.values())}
+        undone = [tool for tool, share in shares.items() if share > LEFT * min(shares.values())]
+        return {**dict.fromkeys(_CHAINS & row.keys(), _CHAIN), **dict.fromkeys(undone, _UNDONE)}
 
     def how_often(self) -> str:
         """`5 rounds`, or `5 rounds (restore 2)` where several runs are shown as one and some had fewer jobs."""
@@ -96,11 +104,11 @@ class Table:
         lines.append(_row("", *self.tools, "kdna ÷ best peer"))
         lines.append("|---|" + "--:|" * (len(self.tools) + 1))
         for title, unit, row in self.rows:
-            undone = self.undone(title)
-            values = [shown(row[tool]) + r"\*" * (tool in undone) if tool in row else "–" for tool in self.tools]
+            marks = self.marked(title)
+            values = [shown(row[tool]) + marks.get(tool, "") if tool in row else "–" for tool in self.tools]
             lines.append(_row(f"{title}, {unit}", *values, _ratio(self.ratio(title))))
-        if any(self.undone(title) for title, _, _ in self.rows):
-            lines += ["", rf"\* left {LEFT} times the share that the best left, or more: not done, so not in the ratio"]
+        for mark in sorted({mark for title, _, _ in self.rows for mark in self.marked(title).values()}):
+            lines += ["", f"{mark} {_WHY[mark]}"]
         return [*lines, ""]
 
 

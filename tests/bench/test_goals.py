@@ -5,7 +5,7 @@ from __future__ import annotations
 from bench.goals import goals
 from bench.report import Table
 
-TOOLS = {"kdna": {"peer": True}, "quick": {"peer": True}, "plain": {"peer": False}}
+TOOLS = {name: {"peer": name != "plain"} for name in ("kdna", "quick", "duplicity", "plain")}
 
 
 def table(data: str, target: str, job: str, **seconds: float) -> Table:
@@ -95,3 +95,11 @@ def test_a_prune_that_does_not_free_the_space_is_no_measure_of_one_that_does():
     assert r"| prune to half, s | 1.00 | 0.50\* | – |" in lines
     assert any("not in the ratio" in line for line in lines)
     assert not any("*" in line for line in both.markdown({"files": 1, "mb": 1}) if "left" in line)
+
+
+def test_a_prune_that_only_deletes_a_chain_is_no_measure_of_one_that_copies_what_stays():
+    chain = pruned(kdna=(1.0, 48), duplicity=(0.1, 56))
+    assert chain.ratio("prune to half") is None
+    lines = chain.markdown({"files": 1, "mb": 1})
+    assert "| prune to half, s | 1.00 | 0.10† | – |" in lines
+    assert any(line.startswith("† ") and "not in the ratio" in line for line in lines)
