@@ -66,8 +66,7 @@ def test_a_frame_of_which_everything_is_needed_is_copied_as_it_is(repository, me
     """Its bytes before sealing: here of another level of compression, which tells them from what is made today."""
     monkeypatch.setattr("pruning.content", text)
     with monkeypatch.context() as patch:
-        harder = lambda data, length: (ZSTD, zstandard.compress(data[:length], 19))  # noqa: E731 - short
-        patch.setattr("kdna.repository.writer.compress", harder)
+        patch.setattr("kdna.repository.writer.compress", lambda data, end: (ZSTD, zstandard.compress(data[:end], 19)))
         first = back_up(repository, range(8))
     before = {frame.ids: frame for frames in frames_of(repository).values() for frame in frames}
     last = back_up(repository, {0, 1, 2})  # all of one frame, half of another
