@@ -10,6 +10,7 @@ import msgspec
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import Backup, located
 from kdna.actions.naming import parse_reference
+from kdna.actions.turns import turn
 from kdna.clock import SYSTEM
 from kdna.errors import Declined, UsageError
 from kdna.progress import Counts, Silent
@@ -86,7 +87,8 @@ def restore_backup(
             if not (sub_path or request.includes or request.excludes):
                 counts.files_total, counts.bytes_total = manifest.stats.files, manifest.stats.bytes
             counts.phase = "restoring"
-            restore(reader, manifest, root, target, options, counts, caller.sink)
+            with turn(caller.home.state, target, caller.sink):
+                restore(reader, manifest, root, target, options, counts, caller.sink)
             if request.includes and request.overwrite == "always" and not (counts.files or counts.failed):
                 caller.sink.notice("No file of the backup is like what --include asks for.")
         caller.tell_of_damage(reader.damaged)

@@ -112,7 +112,7 @@ def locked(path: str, seconds: float) -> Iterator[None]:
 def _write_new(path: str, data: bytes) -> None:
     """Make a file with its content on the disk, its name not yet."""
     with os.fdopen(os.open(path, _CREATE, 0o600), "wb") as file:
-        _give_to_owner_of_folder(path, file.fileno())
+        give_to_owner_of_folder(path, file.fileno())
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -128,7 +128,7 @@ def _patiently(action: Callable[[], Result]) -> Result:
     return action()
 
 
-def _give_to_owner_of_folder(path: str, descriptor: int) -> None:
+def give_to_owner_of_folder(path: str, descriptor: int) -> None:
     """What root makes in a user's folder (sudo with the user's HOME) must stay readable for the user."""
     if sys.platform == "win32" or os.geteuid() != 0:
         return

@@ -111,7 +111,8 @@ class Target:
         except OSError:
             return False
         finally:
-            disk.remove(self.root, name)
+            with contextlib.suppress(FileNotFoundError):  # a restore of another user's, which tries the same
+                disk.remove(self.root, name)
         return True
 
     # folders
