@@ -15,11 +15,11 @@ from kdna.config.file import load
 from kdna.config.records import Server, built_in
 from kdna.errors import HostKeyUnknown, KdnaError
 from kdna.storage import opening
-from kdna.storage.address import Address, parse_address
+from kdna.storage.address import SSH_PORT, Address, parse_address
 from kdna.storage.base import Storage
+from kdna.storage.dial import Dial, dial
 
 FOLDER = "kdna"  # in the folder of a server
-_SSH_PORT = 22
 
 
 def reach(caller: Caller, name: str | None) -> None:
@@ -30,8 +30,9 @@ def reach(caller: Caller, name: str | None) -> None:
     with suppress(KdnaError, OSError, ImportError):
         server = load(caller.home).choose_server(name, built_in(caller.home.repository))
         if server.local_path() is None and server.id not in caller.begun:
+            begun = dial(_ssh_address(server))
             opening.load()
-            caller.begun[server.id] = Begun(server, _in_background(server))
+            caller.begun[server.id] = Begun(server, _in_background(server, begun))
 
 
 def opened(caller: Caller, server: Server, trust: AskHostKey | None) -> Storage:
@@ -69,23 +70,24 @@ def folder_of(server: Server) -> str:
     return f"{server.path.rstrip('/')}/{FOLDER}"
 
 
-def _open(server: Server, trust: AskHostKey | None) -> Storage:
+def _open(server: Server, trust: AskHostKey | None, begun: Dial | None = None) -> Storage:
     return opening.open_storage(
         _ssh_address(server),
         folder_of(server),
         key_file=os.path.expanduser(server.key_file) if server.key_file else None,
         ask_host_key=trust,
+        begun=begun,
     )
 
 
-def _in_background(server: Server) -> Future[Storage]:
+def _in_background(server: Server, begun: Dial | None) -> Future[Storage]:
     """Connect in a thread that nobody waits for at the program's end."""
     storage: Future[Storage] = Future()
     storage.set_running_or_notify_cancel()
 
     def connect() -> None:
         try:
-            storage.set_result(_open(server, None))
+            storage.set_result(_open(server, None, begun))
         except BaseException as error:  # raised again where it is needed
             storage.set_exception(error)
 
@@ -106,5 +108,5 @@ def _ssh_address(server: Server) -> Address:
     if server.ssh_config:
         return Address(server.ssh_config)
     address = parse_address(server.address)
-    port = address.port or (server.port if server.port != _SSH_PORT else None)
+    port = address.port or (server.port if server.port != SSH_PORT else None)
     return replace(address, port=port)

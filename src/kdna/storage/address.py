@@ -19,6 +19,8 @@ from kdna.errors import UsageError
 
 _HINT = "Allowed: user@host, a host of your ssh config, ssh://user@host:port, file:///folder, or local."
 
+SSH_PORT = 22  # where nobody says anything else
+
 # \w takes letters of every script: ssh config aliases and host names are not only English. Nothing a shell or an
 # option parser would act on gets through.
 _USER = r"[\w.][\w.+\\%@$~-]*"

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from kdna.errors import StorageError
+from kdna.storage.address import SSH_PORT
 from kdna.storage.ssh_library import asyncssh
 
-SSH_PORT = 22
 _SYSTEM_FILES = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 
 

@@ -23,9 +23,10 @@ from kdna.errors import (
     Unreachable,
     UsageError,
 )
-from kdna.storage.address import Address, parse_address
+from kdna.storage.address import SSH_PORT, Address, parse_address
+from kdna.storage.dial import Dial
 from kdna.storage.keys import Offer, gather_keys
-from kdna.storage.known_hosts import SSH_PORT, KnownHosts, host_pattern
+from kdna.storage.known_hosts import KnownHosts, host_pattern
 from kdna.storage.link import Link, close_all
 from kdna.storage.ssh_config import read_options
 from kdna.storage.ssh_library import asyncssh
@@ -82,9 +83,12 @@ class _Owner(asyncssh.SSHClient):
         return self.connection is not None and bool(self.connection.get_extra_info("server_version"))
 
 
-async def log_in(address: Address, key_file: str | None, timing: Timing) -> Link:
-    """Connect, log in, start SFTP. Raises one of the storage errors, `UnknownHostKey` among them."""
-    route = _Route(timing)
+async def log_in(address: Address, key_file: str | None, timing: Timing, dial: Dial | None = None) -> Link:
+    """Connect, log in, start SFTP; over the connection that was begun, if that is to the right place.
+
+    Raises one of the storage errors, `UnknownHostKey` among them.
+    """
+    route = _Route(timing, dial)
     try:
         await _connect(route, address, key_file, None)
         sftp = await asyncio.wait_for(_start_sftp(route.connections[-1], address), timing.connect)
@@ -94,6 +98,9 @@ async def log_in(address: Address, key_file: str | None, timing: Timing) -> Link
     except BaseException:
         await close_all(route.connections)
         raise
+    finally:
+        if route.dial is not None:
+            route.dial.end()
     link = Link(sftp, route.connections, route.authentication)
     link.measure(timing.distant)
     return link
@@ -103,6 +110,7 @@ class _Route(msgspec.Struct):
     """The connections made so far on the way to a server, and how the last login was done."""
 
     timing: Timing
+    dial: Dial | None = None
     connections: list[asyncssh.SSHClientConnection] = []
     authentication: str = ""
     jumps: int = 0
@@ -128,12 +136,14 @@ async def _connect(
     )
     owner = _Owner(offer)
     try:
+        channel = None if tunnel else await _begun(route, options)
         connection = await asyncssh.connect(
             address.host,
             address.port or (),
             username=address.user or (),
             client_factory=lambda: owner,
             tunnel=tunnel,
+            sock=channel,
             known_hosts=known.match,
             server_host_key_algs=() if config.get("HostKeyAlgorithms") else known.algorithms(host, port),
             client_keys=None,
@@ -159,6 +169,26 @@ async def _connect(
         offer.close()
     route.connections.append(connection)
     route.authentication = offer.used or "no key was needed"
+
+
+async def _begun(route: _Route, options: asyncssh.SSHClientConnectionOptions) -> socket.socket | None:
+    """The connection that was begun, once it is made, if it leads where the config does. Raises `asyncio.TimeoutError`.
+
+    It is used once: whoever connects again does all of it again.
+    """
+    dial, route.dial = route.dial, None
+    if dial is None:
+        return None
+    other_ways = (options.tunnel, options.proxy_command, options.family, options.local_addr)
+    if (dial.host, dial.port) != (options.host, options.port) or any((*other_ways, options.canonicalize_hostname)):
+        dial.end()
+        return None
+    patience = cast("float | None", options.config.get("ConnectTimeout")) or route.timing.connect
+    try:
+        return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(dial.made)), patience)
+    except asyncio.TimeoutError:
+        dial.end()
+        raise
 
 
 def _read_config(address: Address) -> asyncssh.SSHClientConnectionOptions:

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from kdna.storage.address import Address
 from kdna.storage.base import Storage
+from kdna.storage.dial import Dial
 from kdna.storage.local import LocalStorage
 
 
@@ -31,12 +32,14 @@ def open_storage(
     port: int | None = None,
     key_file: str | None = None,
     ask_host_key: Callable[[str, int, str, str], bool] | None = None,
+    begun: Dial | None = None,
 ) -> Storage:
     """The storage at `address`, rooted at `repo_path`, connected and ready; nothing is created by opening it.
 
     A relative `repo_path` lies under the login's folder of a server, and under the folder of a ``file`` address.
     `port` wins over the address, and both over the ssh config. `key_file` is offered alone. `ask_host_key(host, port,
     key type, fingerprint)` decides about a server met for the first time; None means no.
+    `begun` is a connection to that address.
 
     Raises `Unreachable`, `HostKeyUnknown`, `HostKeyChanged`, `LoginRefused` or `NoSftp`.
     """
@@ -47,9 +50,8 @@ def open_storage(
     from kdna.storage.sftp import SftpStorage
     from kdna.storage.ssh import SshConnection
 
-    connection = SshConnection(
-        replace(address, port=port or address.port), key_file=key_file, ask_host_key=ask_host_key
-    )
+    address = replace(address, port=port or address.port)
+    connection = SshConnection(address, key_file=key_file, ask_host_key=ask_host_key, dial=begun)
     try:
         connection.open()
     except BaseException:

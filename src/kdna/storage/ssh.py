@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from kdna import clock
 from kdna.errors import ConnectionLost, HostKeyUnknown, LoginRefused, StorageError, Unreachable
 from kdna.storage.address import Address
+from kdna.storage.dial import Dial
 from kdna.storage.link import Link
 from kdna.storage.login import Timing, UnknownHostKey, log_in
 from kdna.storage.ssh_library import asyncssh
@@ -50,8 +51,10 @@ class SshConnection:
         key_file: str | None = None,
         ask_host_key: AskHostKey | None = None,
         timing: Timing | None = None,
+        dial: Dial | None = None,
     ) -> None:
         self._address = address
+        self._dial = dial
         self._key_file = key_file
         self._ask = ask_host_key
         self._timing = timing or Timing()
@@ -121,7 +124,8 @@ class SshConnection:
         self._loop.close()
 
     async def _log_in(self) -> Link:
-        link = await log_in(self._address, self._key_file, self._timing)
+        dial, self._dial = self._dial, None
+        link = await log_in(self._address, self._key_file, self._timing, dial)
         link.number, self._links = self._links, self._links + 1
         return link
 

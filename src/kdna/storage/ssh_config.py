@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from kdna.errors import SshConfigError, UsageError
-from kdna.storage.address import Address, check_host
+from kdna.storage.address import SSH_PORT, Address, check_host, parse_port
 
 if TYPE_CHECKING:
     import asyncssh
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _FOLDER = os.path.join("~", ".ssh")
 FILE = os.path.join(_FOLDER, "config")
 _LINE = re.compile(r"\s*([A-Za-z][A-Za-z0-9]*)(?:\s*=\s*|\s+|$)(.*)", re.DOTALL)
+# How those words begin that a host's name and port alone do not tell.
+_NOT_PLAIN = ("match", "include", "proxy", "bind", "addressfamily", "canonical")
 _WITHOUT_VALUE = {"all", "canonical", "final"}  # conditions of Match
 _LONGEST = 1 << 20  # bytes; no ssh config is that long, and something else must not be read whole
 
@@ -86,6 +88,43 @@ def read_entry(host: str) -> Entry:
     options = read_options(Address(host))
     through = options.tunnel if isinstance(options.tunnel, str) else ""
     return Entry(options.username, options.host, options.port, through)
+
+
+def leads_to(address: Address) -> tuple[str, int] | None:
+    """Host and port where an address plainly leads, without loading what knows for sure.
+
+    None where there is more to it: conditions, other files, a way through other hosts, or a line that makes no sense.
+    """
+    found = {"hostname": str(address.host), "port": str(SSH_PORT)}
+    try:
+        found.update(_told(str(address.host)))
+        name, port = found["hostname"], address.port or parse_port(found["port"])
+    except (SshConfigError, UsageError):
+        return None
+    return None if "%" in name else (name, port)
+
+
+def _told(host: str) -> dict[str, str]:
+    """What the user's file tells of a host, if anything: `hostname` and `port`. Raises `SshConfigError`."""
+    path = os.path.expanduser(FILE)
+    told: dict[str, str] = {}
+    applies = True
+    for number, line in enumerate(_lines(path) if os.path.lexists(path) else (), 1):
+        match = _LINE.match(line)
+        if match is None:
+            continue
+        keyword, place = match[1].lower(), f"{FILE}, line {number}"
+        if keyword.startswith(_NOT_PLAIN):
+            raise SshConfigError(f"{place}: {match[1]}")
+        if keyword in ("host", "hostname", "port"):
+            words = _words(match[2], place)
+            if not words:
+                raise SshConfigError(f"{place}: nothing follows {match[1]}")
+            if keyword == "host":
+                applies = _matches(host, _patterns(words))
+            elif applies:
+                told.setdefault(keyword, words[0])
+    return told
 
 
 class _Walk:
