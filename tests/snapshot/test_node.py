@@ -17,6 +17,7 @@ from kdna.snapshot.node import (
     encode_part,
     encode_parts,
     ends_part,
+    sound_nodes,
 )
 
 MIB = 1024 * 1024
@@ -85,6 +86,48 @@ def test_a_node_is_checked_against_the_one_before():
     for name in (b"a", b"A"):
         with pytest.raises(Damaged, match="twice or out of order"):
             check_node(node(name), b"a")
+
+
+odd_nodes = st.builds(
+    Node,
+    st.sampled_from([b"", b".", b"..", b"a/b", b"a\0", b"a", b"b", b"c", b"...", b".a"]),
+    st.sampled_from([0, 1, 1, 1, 2, 6, 7]),
+    st.sampled_from([-1, 0, 0o644, 0o644, 0o7777, 0o10000]),
+    st.just(0),
+    st.just(0),
+    st.just(1),
+    st.just(1),
+    st.just(1),
+    st.sampled_from([-1, 0, 5, 5, (1 << 63) - 1, 1 << 63]),
+    st.sampled_from([b"", bytes(32), bytes(64), bytes(31)]),
+    st.sampled_from(
+        [None, None, Extra(device=-1), Extra(target=b"a\0"), Extra(extents=[(0, 5)]), Extra(extents=[(4, 9)])]
+    ),
+)
+sound_ones = st.lists(st.binary(min_size=1).filter(lambda name: not {0, 47} & set(name) and name not in (b".", b"..")))
+
+
+@given(
+    sound_ones.map(lambda names: [node(name) for name in sorted(set(names))]),
+    st.lists(odd_nodes, max_size=3),
+    st.integers(0, 9),
+    st.booleans(),
+)
+def test_a_part_is_judged_together_as_its_nodes_are_one_by_one(nodes, odd, place, in_order):
+    nodes[place:place] = odd
+    if in_order:
+        nodes.sort(key=lambda one: one.name)
+    before, expected, problem = b"", 0, None
+    for one in nodes:
+        try:
+            check_node(one, before)
+        except Damaged as error:
+            problem = str(error)
+            break
+        before, expected = one.name, expected + 1
+    found, why = sound_nodes(nodes)
+    assert found == nodes[:expected]
+    assert (why and str(why)) == problem
 
 
 def test_what_a_later_version_adds_to_a_record_is_no_damage():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from operator import lt
 from typing import Annotated
 
 import msgspec
@@ -32,6 +33,7 @@ _PART_BYTES = 4 * 1024 * 1024  # a part of more is halved; no part that can be r
 _LARGEST_FILE = (1 << 63) - 1
 _LIST_LEAST = 256
 _LIST_MOST = 16 * 1024
+_DOTS = frozenset((b".", b".."))
 _FEW = msgspec.Meta(max_length=64 * 1024)
 
 
@@ -127,22 +129,52 @@ def check_node(node: Node, before: bytes = b"") -> None:
     Raises `Damaged`.
     """
     name = node.name
-    if not name or name in (b".", b"..") or b"/" in name or b"\0" in name:
+    if not name or name in _DOTS or b"/" in name or b"\0" in name:
         raise Damaged(f"the snapshot holds an impossible name {name!r}")
     if name <= before:
         raise Damaged(f"the snapshot holds {name!r} twice or out of order")
-    extra = node.extra
-    if not (
+    if not _makes_sense(node):
+        raise Damaged(f"the snapshot's record of {name!r} makes no sense")
+
+
+def sound_nodes(nodes: list[Node]) -> tuple[list[Node], Damaged | None]:
+    """The nodes of a part up to the first that `check_node` refuses, and why it does; all of them, and None."""
+    if _all_sound(nodes):
+        return nodes, None
+    before = b""
+    for number, node in enumerate(nodes):
+        try:
+            check_node(node, before)
+        except Damaged as error:
+            return nodes[:number], error
+        before = node.name
+    return nodes, None
+
+
+def _all_sound(nodes: Sequence[Node]) -> bool:
+    """What `check_node` looks at, of all nodes together, which takes half the time."""
+    names = [node.name for node in nodes]
+    together = b"".join(names)
+    return (
+        b"/" not in together
+        and b"\0" not in together
+        and all(map(lt, (b"", *names), names))  # in order, and none empty
+        and _DOTS.isdisjoint(names)
+        and all(map(_makes_sense, nodes))
+    )
+
+
+def _makes_sense(node: Node) -> bool:
+    return (
         FILE <= node.kind <= BLOCK
         and len(node.content) % ID == 0
         and 0 <= node.size <= _LARGEST_FILE
         and 0 <= node.mode <= 0o7777
-        and (extra is None or _makes_sense(extra, node.size))
-    ):
-        raise Damaged(f"the snapshot's record of {name!r} makes no sense")
+        and (node.extra is None or _extra_makes_sense(node.extra, node.size))
+    )
 
 
-def _makes_sense(extra: Extra, size: int) -> bool:
+def _extra_makes_sense(extra: Extra, size: int) -> bool:
     end = 0
     for start, length in extra.extents or ():
         if start < end or length <= 0 or start + length > size:

@@ -25,7 +25,7 @@ from kdna.repository.reader import PARALLEL, Reader
 from kdna.repository.records import damage_hint
 from kdna.repository.tabulate import build
 from kdna.snapshot.manifest import decode_manifest
-from kdna.snapshot.node import FOLDER, ID, Node, check_node, decode_part
+from kdna.snapshot.node import FOLDER, ID, Node, decode_part, sound_nodes
 from kdna.snapshot.walk import list_of_ids
 from kdna.upkeep.marks import Marks
 
@@ -135,21 +135,17 @@ class Reachability:
             for blob in self.marks.add_all(list_of_ids(data)):
                 self._mark(blob, wanted.sid, wanted.path)
             return
-        before = b""
-        plain: list[Node] = []
-        try:
-            for node in decode_part(data):
-                check_node(node, before)
-                before = node.name
-                if node.kind == FOLDER or (node.extra is not None and node.is_listed()):  # few have extra
-                    self._need(node, wanted.sid, _below(wanted.path, node.name))
-                else:
-                    plain.append(node)
-        finally:  # what comes before something damaged is needed, too
-            self._plain.append((wanted, plain))
-            self._plain_bytes += sum(len(node.content) for node in plain)
-            if self._plain_bytes >= _GATHERED:
-                self._mark_plain()
+        nodes, problem = sound_nodes(decode_part(data))
+        leads = [node for node in nodes if (node.kind == FOLDER or node.extra is not None) and _leads_on(node)]
+        plain = [node for node in nodes if not _leads_on(node)] if leads else nodes
+        for node in leads:
+            self._need(node, wanted.sid, _below(wanted.path, node.name))
+        self._plain.append((wanted, plain))
+        self._plain_bytes += sum([len(node.content) for node in plain])
+        if self._plain_bytes >= _GATHERED:
+            self._mark_plain()
+        if problem:  # what comes before something damaged is needed, too
+            raise problem
 
     def _read(self, blob: bytes, place: Location | None) -> bytes:
         """A tree blob, from where it was found a moment ago, or from wherever else there is one."""
@@ -205,6 +201,11 @@ class Reachability:
         """Tell, unless the backup was deleted meanwhile: then nobody needs what it lacks."""
         if trouble.sid in self._repository.snapshots():
             self._trouble(trouble)
+
+
+def _leads_on(node: Node) -> bool:
+    """Whether what an entry names has to be gone through."""
+    return node.kind == FOLDER or node.is_listed()
 
 
 def _ids(content: bytes) -> list[bytes]:
