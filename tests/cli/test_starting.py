@@ -74,3 +74,20 @@ def test_what_was_left_out_can_still_be_loaded() -> None:
     script = "import kdna.storage.opening as o; o.load()\nimport ssl, cryptography.x509, asyncssh.sftp"
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert not ended.returncode, ended.stderr
+
+
+def test_a_command_has_begun_to_connect_before_what_speaks_ssh_is_loaded(sshd: Server) -> None:
+    done("server", "add", "-ad", sshd.address, "-a", "far", "-r", "backups")
+    script = """
+import sys
+def told(event, _):
+    if event == "socket.connect":
+        print("asyncssh" in sys.modules, file=sys.stderr)
+sys.addaudithook(told)
+sys.argv = ["kdna", "backup", "list"]
+from kdna.__main__ import run
+run()
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert [line for line in ended.stderr.splitlines() if line in ("True", "False")] == ["False"]  # once, and early

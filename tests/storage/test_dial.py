@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdna.errors import Unreachable
+from kdna.storage import opening
 from kdna.storage.address import Address, parse_address
-from kdna.storage.dial import Dial, dial
+from kdna.storage.dial import Dial
 from kdna.storage.login import Timing
 from kdna.storage.ssh import SshConnection
 from kdna.storage.ssh_config import leads_to, read_entry
@@ -89,7 +90,7 @@ def test_a_plain_config_tells_where_an_address_leads(
 def test_what_is_not_plain_is_not_guessed(home: Path, text: str) -> None:
     config(home, text)
     assert leads_to(Address("nas")) is None
-    assert dial(Address("nas")) is None
+    assert opening.dial(Address("nas")) is None
 
 
 @given(st.text())

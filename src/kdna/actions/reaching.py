@@ -7,6 +7,7 @@ import os
 import threading
 from concurrent.futures import Future
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -17,7 +18,9 @@ from kdna.errors import HostKeyUnknown, KdnaError
 from kdna.storage import opening
 from kdna.storage.address import SSH_PORT, Address, parse_address
 from kdna.storage.base import Storage
-from kdna.storage.dial import Dial, dial
+
+if TYPE_CHECKING:
+    from kdna.storage.dial import Dial
 
 FOLDER = "kdna"  # in the folder of a server
 
@@ -30,7 +33,7 @@ def reach(caller: Caller, name: str | None) -> None:
     with suppress(KdnaError, OSError, ImportError):
         server = load(caller.home).choose_server(name, built_in(caller.home.repository))
         if server.local_path() is None and server.id not in caller.begun:
-            begun = dial(_ssh_address(server))
+            begun = opening.dial(_ssh_address(server))
             opening.load()
             caller.begun[server.id] = Begun(server, _in_background(server, begun))
 

@@ -38,7 +38,7 @@ class Dial:
         self.made.add_done_callback(_close)
 
 
-def dial(address: Address) -> Dial | None:
+def begin(address: Address) -> Dial | None:
     """Begin to connect to a server; None where the ssh config does not plainly say where it is."""
     place = leads_to(address)
     return Dial(*place) if place is not None else None

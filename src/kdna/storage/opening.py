@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from kdna.storage.address import Address
 from kdna.storage.base import Storage
-from kdna.storage.dial import Dial
 from kdna.storage.local import LocalStorage
+
+if TYPE_CHECKING:
+    from kdna.storage.dial import Dial
+
+
+def dial(address: Address) -> Dial | None:
+    """Begin to connect to a server by SSH, before `load`; None where it is not plain where that is."""
+    from kdna.storage.dial import begin  # which loads what commands that stay on this machine do without
+
+    return begin(address)
 
 
 def load() -> None:
