@@ -287,7 +287,7 @@ def test_a_deletion_that_ends_anywhere_leaves_what_was_to_be_kept(tmp_path: Path
         done = len(storage.operations)
         storage.faults = {fault.at + done: fault for fault in faults}
         try:
-            return storage, carry_out(plan, [])
+            return storage, carry_out(Home(tmp_path, tmp_path / "kdna.key"), plan, [])
         finally:
             storage.operations = storage.operations[done:]
 
@@ -326,7 +326,7 @@ def test_trouble_with_one_repository_does_not_stop_the_others(tmp_path: Path) ->
         plans += grouped(Policy(last=1), backups(repository))
         if number == 0:
             storage.faults = {len(storage.operations) + 2: lost(0)}
-    result = carry_out(ForgetPlan(Policy(last=1), plans), [])
+    result = carry_out(Home(tmp_path, tmp_path / "kdna.key"), ForgetPlan(Policy(last=1), plans), [])
     assert len(result.forgotten) == 2
     assert all(isinstance(problem.error, KdnaError) for problem in result.problems)
     sizes = [len([name for name in medium.objects if name.startswith(layout.SNAPSHOTS)]) for medium in media]

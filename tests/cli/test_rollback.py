@@ -100,10 +100,17 @@ def test_a_token_that_the_server_moved_among_the_deleted_is_missed(kdna_folder, 
     assert "papers:second" in warnings(run("backup", "list"))
 
 
-def test_a_deleted_backup_that_is_back_is_noticed(kdna_folder, first, second):
+@pytest.mark.parametrize(
+    "deletion",
+    [["delete", "-t", "papers:first", "--yes"], ["forget", "--keep-last", "1", "--yes"]],
+    ids=["delete", "forget"],
+)
+@pytest.mark.parametrize("looked", [True, False])
+def test_a_deleted_backup_that_is_back_is_noticed(kdna_folder, first, second, deletion, looked):
     token = (kdna_folder / "snapshots" / first).read_bytes()
-    done("backup", "delete", "-t", "papers:first", "--yes")
-    done("backup", "list")
+    done("backup", *deletion)
+    if looked:
+        done("backup", "list")
     (kdna_folder / "snapshots" / first).write_bytes(token)
     outcome = run("backup", "list")
     assert outcome.code == 0

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import Backup, located
 from kdna.actions.naming import parse_reference
+from kdna.actions.remembering import remember
 from kdna.errors import Declined, Held
 
 
@@ -21,6 +22,7 @@ def delete_backup(caller: Caller, reference: str, server: str | None, confirm: C
         if not confirm(backup):
             raise Declined("not confirmed: nothing was deleted", "")
         backup.repository.forget(backup.sid)
+        remember(caller.home, backup.repository.id, [], [backup.sid])
         return backup
 
 

@@ -11,7 +11,9 @@ import msgspec
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import Backup, Problem, Wanted, looked
 from kdna.actions.identity import host_name
+from kdna.actions.remembering import remember
 from kdna.clock import SYSTEM, utc
+from kdna.config.home import Home
 from kdna.config.records import Server
 from kdna.errors import Declined, Held, KdnaError, NoSuchBackup, RepositoryError, StorageError, UsageError
 from kdna.upkeep.retention import Dated, Policy, Verdict, judge
@@ -88,7 +90,7 @@ def forget_backups(
             return ForgetResult(plan, problems=listing.problems, dry_run=dry_run)
         if not confirm(plan):
             raise Declined("not confirmed: nothing was deleted", "")
-        return carry_out(plan, listing.problems)
+        return carry_out(caller.home, plan, listing.problems)
 
 
 def forget_after_run(caller: Caller, keep: Mapping[str, str], made: SaveResult) -> ForgetResult | None:
@@ -111,7 +113,7 @@ def forget_after_run(caller: Caller, keep: Mapping[str, str], made: SaveResult) 
                 "Nothing was deleted. 'kdna backup list' shows what there is.",
             )
         plan = ForgetPlan(policy, grouped(policy, mine, made.snapshot))
-        return carry_out(plan, listing.problems)
+        return carry_out(caller.home, plan, listing.problems)
 
 
 def grouped(policy: Policy, backups: Iterable[Backup], just_made: str = "") -> list[Group]:
@@ -146,7 +148,7 @@ def _local(ns: int) -> datetime:
         return moment
 
 
-def carry_out(plan: ForgetPlan, problems: Sequence[Problem]) -> ForgetResult:
+def carry_out(home: Home, plan: ForgetPlan, problems: Sequence[Problem]) -> ForgetResult:
     """Delete what the plan does not keep, repository by repository; trouble with one does not stop the others."""
     result = ForgetResult(plan, problems=list(problems))
     repositories = {id(backup.repository): backup for backup in plan.dropped}
@@ -159,6 +161,7 @@ def carry_out(plan: ForgetPlan, problems: Sequence[Problem]) -> ForgetResult:
             continue
         for backup in members:
             _note(result, backup, kept.get(backup.sid))
+        remember(home, one.repository.id, [], {backup.sid for backup in members} - kept.keys())
     return result
 
 

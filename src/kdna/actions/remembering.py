@@ -30,7 +30,7 @@ class Known(msgspec.Struct):
     """What is known of one repository: ids of backups."""
 
     backups: set[str] = set()  # that existed
-    deleted: set[str] = set()  # that somebody deleted, and that were gone when we looked
+    deleted: set[str] = set()  # that we deleted, or others, who had them gone when we looked
     accepted: set[str] = set()  # that are missing, which the user has accepted
 
 

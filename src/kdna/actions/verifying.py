@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,7 @@ from kdna.config.home import Home
 from kdna.config.records import Server
 from kdna.errors import Damaged, KdnaError, NoRepository, RepositoryError, StorageError, UsageError
 from kdna.progress import Counts
+from kdna.repository.ahead import begin
 from kdna.repository.opening import Repository
 from kdna.upkeep.difference import Difference
 from kdna.upkeep.findings import Report
@@ -101,9 +103,10 @@ def _verify_server(caller: Caller, server: Server, depth: Depth, result: VerifyR
     counts.phase = f"connecting to {server.alias}"
     try:
         with connected(caller, server) as place:
+            plain = begin(partial(place.repository, False, None))
             for encrypted in (True, False):
                 try:
-                    repository = place.repository(encrypted, access_key(caller))
+                    repository = place.repository(True, access_key(caller)) if encrypted else plain.result()
                 except NoRepository:
                     continue
                 except RepositoryError as error:

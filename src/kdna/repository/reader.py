@@ -91,17 +91,19 @@ class Reader:
 
     def lost_packs(self) -> list[bytes]:
         """Packs that were there at the last look, that no prune may delete, and that are gone or cut by now."""
-        now = self.list_packs()
+        now = self.list_packs() if self.packs else {}
         return [name for name, size in self.packs.items() if now.get(name) != size and name not in self._condemned]
 
-    def list_packs(self, asked: Ahead | None = None) -> dict[bytes, int]:
-        """Name and size of every pack there is now, or was when that was asked."""
+    def list_packs(self, asked: Ahead | None = None, others: list[str] | None = None) -> dict[bytes, int]:
+        """Name and size of every pack there is now, or was when that was asked; what else is there goes to `others`."""
         listed = (asked or self.storage).list(layout.PACKS)
         packs: dict[bytes, int] = {}
         while listed:  # each goes when it was looked at: there may be millions
             entry = listed.pop()
             if (name := layout.pack_of(entry.name)) is not None:
                 packs[name] = entry.size
+            elif others is not None:
+                others.append(entry.name)
         return packs
 
     def _fetch_segments(self, names: Sequence[str]) -> Iterator[tuple[str, list[PackTable]]]:

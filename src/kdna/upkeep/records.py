@@ -16,7 +16,6 @@ from kdna.repository.ahead import Ahead
 from kdna.repository.decoding import decode
 from kdna.repository.deletions import check_deleted
 from kdna.repository.opening import Repository
-from kdna.repository.reader import PARALLEL
 from kdna.repository.records import open_record, read_object
 from kdna.repository.tags import check_holder
 from kdna.seal import slots
@@ -27,6 +26,7 @@ from kdna.upkeep.findings import Finding, Sort
 from kdna.upkeep.losses import decode_lost
 
 _condemned = msgspec.msgpack.Decoder(set[bytes])
+_AT_ONCE = 32  # objects that are asked for: they are small, and there are some for each backup
 _COPIES = (layout.RECORD, layout.spare(layout.RECORD))
 _ELSEWHERE = {layout.PACKS, layout.INDEX, layout.QUARANTINE}  # folders whose content is not judged here
 
@@ -65,7 +65,7 @@ def read_records(repository: Repository, sids: Collection[str], finished: Collec
             jobs.append((entry.name, judge))
     jobs += [(name, judge) for name in _COPIES if (judge := judge_of(repository.seal, name))]
     results: dict[str, object] = {}
-    with ThreadPoolExecutor(PARALLEL, "kdna-records") as pool:
+    with ThreadPoolExecutor(_AT_ONCE, "kdna-records") as pool:
         for name, result in pool.map(lambda job: (job[0], _checked(repository, *job)), jobs):
             if isinstance(result, Finding):
                 records.findings.append(result)
@@ -145,7 +145,7 @@ def spare_findings(repository: Repository, names: Iterable[str]) -> Iterable[Fin
     That the spare is not there is nothing to cry about: earlier KDNAs made none. Raises `StorageError`.
     """
     pairs = [(name, layout.spare(name)) for name in sorted(names)]
-    with ThreadPoolExecutor(PARALLEL, "kdna-spares") as pool:
+    with ThreadPoolExecutor(_AT_ONCE, "kdna-spares") as pool:
         asked = [[pool.submit(_content, repository, name) for name in pair] for pair in pairs]
     for (name, _), answers in zip(pairs, asked, strict=True):
         try:

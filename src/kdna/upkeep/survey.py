@@ -56,14 +56,13 @@ def survey(reader: Reader) -> Survey:
         found, gone = _look(reader)
         if not gone:
             break
-    reader.packs = reader.list_packs()
+    reader.packs = reader.list_packs(others=found.strangers)
     reader.index.judge(reader.packs, frozenset())
     named = set(reader.index.packs())
     orphans = {name for name, size in reader.packs.items() if (name, size) not in named}
     found.orphans = [table for table in reader.adopt() if table.name in orphans]
     whole = {table.name for table in found.orphans}
     found.illegible = sorted(orphans - whole - set(found.named))
-    found.strangers += [entry.name for entry in reader.storage.list(layout.PACKS) if layout.pack_of(entry.name) is None]
     return found
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,6 +24,7 @@ from msgspec.structs import replace
 from kdna.errors import Damaged, Missing, NewerFormat, WrongKey
 from kdna.progress import Counts
 from kdna.repository import layout
+from kdna.repository.ahead import begin
 from kdna.repository.index import open_segment
 from kdna.repository.opening import Repository
 from kdna.repository.pack import PackTable
@@ -110,22 +112,22 @@ class Check:
     def structure(self, depth: Depth) -> Report:
         """Look at everything but the content of data packs. Raises `StorageError`."""
         fresh = self.fresh()
-        self._counts.phase = "checking records"
-        sids = set(fresh.snapshots())
-        self.records = read_records(fresh, sids, depth.finished)
-        chosen = sorted(sids if depth.sids is None else sids & depth.sids)
         self._counts.phase = "reading the index"
+        sids = set(fresh.snapshots())
+        records = begin(partial(_records, fresh, sids, depth.finished))  # which wait for the server, not for this
+        chosen = sorted(sids if depth.sids is None else sids & depth.sids)
         self.reader = reader = fresh.reader()
         self.survey = survey(reader)
         self._correct()
-        self._counts.phase = "checking backups"
         if not self._proven:
             mirror_trees(reader)
+        self._counts.phase = "checking records"
+        self.records, spares = records.result()
+        self._counts.phase = "checking backups"
         report = Report(backups=len(chosen), packs=len(reader.packs))
         report.stored = sum(reader.packs.values())
         report.add(self.records.findings)
-        slots = {first for name in self.records.names if (first := layout.slot_of(name))}
-        report.add(spare_findings(fresh, {layout.RECORD, *slots}))
+        report.add(spares)
         report.add(finding for finding in index_findings(self.survey, reader))
         self._reach(fresh, report, chosen)
         report.notes += [f"{name} is not KDNA's" for name in (*self.records.strangers, *self.survey.strangers)]
@@ -310,6 +312,13 @@ class Check:
         read_at = memory.read_at()
         memory.forget([name for name in {*read_at, *memory.suspects()} if name not in self.reader.packs])
         report.oldest = min((read_at.get(name, -1) for name in self.reader.packs), default=None)
+
+
+def _records(fresh: Repository, sids: set[str], finished: frozenset[str]) -> tuple[Records, list[Finding]]:
+    """What the small objects are, and what is wrong with spare copies. Raises `StorageError`."""
+    records = read_records(fresh, sids, finished)
+    slots = {first for name in records.names if (first := layout.slot_of(name))}
+    return records, list(spare_findings(fresh, {layout.RECORD, *slots}))
 
 
 def _batches(packs: dict[bytes, int]) -> Iterator[list[bytes]]:
