@@ -131,6 +131,13 @@ def test_a_part_is_judged_together_as_its_nodes_are_one_by_one(nodes, odd, place
     assert (why and str(why)) == problem
 
 
+@pytest.mark.parametrize("name", [b"", b".", b"..", b"a/b", b"a\0"])
+def test_an_impossible_name_among_others_ends_what_is_believed(name):
+    found, why = sound_nodes([node(b"!"), node(name), node(b"z")])
+    assert found == [node(b"!")]
+    assert "impossible name" in str(why)
+
+
 def test_what_a_later_version_adds_to_a_record_is_no_damage():
     import msgspec
 
