@@ -20,6 +20,7 @@ from kdna.actions.turns import _overlap, turn
 from kdna.progress import Silent
 
 SIZE = 96 * 1024 * 1024
+# A restore is stopped and continued in the middle, by SIGSTOP and SIGCONT.
 posix = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 
 
