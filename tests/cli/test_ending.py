@@ -222,6 +222,18 @@ def test_a_signal_ends_a_backup_to_a_server_that_does_not_answer(own_sshd: Serve
 
 
 @posix
+def test_a_signal_ends_a_verification_and_is_no_trouble_of_the_server(nas: Path, big: Path, home: Path) -> None:
+    done("backup", "add", "papers", big, "t")
+    process = start("backup", "verify", "--read-data")
+    wait_for(home / ".kdna" / "cache", "verify-*")
+    process.send_signal(signal.SIGINT)
+    outcome = finish(process)
+    assert outcome.code == 130, outcome
+    assert outcome.error == "Error: interrupted"
+    assert "all is well" not in outcome.out
+
+
+@posix
 def test_a_killed_restore_goes_on_where_it_was(nas: Path, big: Path, tmp_path: Path) -> None:
     done("backup", "add", "papers", big, "t")
     process = start("backup", "restore", "-t", "papers:t", tmp_path / "back")
