@@ -65,8 +65,8 @@ class Root(Group):
                 code = super().main(args, *rest, **more)
             except (Exception, KeyboardInterrupt) as error:
                 code = stopper.end(error)
-        if stopper.stopped:  # told once, also where something took the signal for trouble of its own
-            leave(stopper.end(KeyboardInterrupt()))
+        if stopper.stopped:
+            leave(code)
         sys.exit(code if isinstance(code, int) else 0)
 
 
