@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from test_every_damage import KINDS, flipped
-from world import ALL, FIRST, SECRET, STRUCTURE, World, harmed, write
+from world import ALL, FIRST, SECOND, SECRET, STRUCTURE, World, harmed, write
 
 from kdna.errors import NewerFormat
 from kdna.progress import Counts
@@ -20,6 +20,7 @@ from kdna.repository.session import new_id
 from kdna.storage.memory import Medium, MemoryStorage
 from kdna.upkeep.losses import decode_lost, encode_lost, read_lost
 from kdna.upkeep.memory import Memory
+from kdna.upkeep.mending import Mended
 from kdna.upkeep.repair import make_plan
 from kdna.upkeep.verify import Check
 
@@ -192,7 +193,7 @@ def test_nothing_is_done_where_a_later_version_wrote(world: World) -> None:
 
 def test_a_damaged_pack_stays_while_a_backup_runs_that_may_rely_on_it(world: World) -> None:
     name = world.objects("packs data")[0]
-    world.medium.damage(name, flipped(world.medium.objects[name], len(world.medium.objects[name]) * 8 - 3))  # padding
+    world.damage_padding(name)
     repository = world.open(world.medium)
     with repository.session(repository.reader(), {"host": "other"}) as session:
         assert session.has(open_tables(world, name)[0])  # it relies on the pack
@@ -228,7 +229,7 @@ def test_what_a_backup_came_to_rely_on_meanwhile_is_copied_before_the_pack_goes(
     name = world.objects("packs data")[1]
     repository.forget(list(world.contents)[1])  # so that only garbage is in its packs
     gone = list(world.contents)[1]
-    medium.damage(name, flipped(medium.objects[name], len(medium.objects[name]) * 8 - 3))
+    world.damage_padding(name)
     reader = repository.reader()
     with repository.session(reader, {"host": "running"}):
         pending = world.repair(medium)
@@ -316,14 +317,12 @@ def test_of_a_pack_with_one_bad_frame_all_others_are_saved(
     assert name not in world.medium.objects
 
 
-def test_a_backup_that_is_finished_just_before_a_pack_goes_keeps_what_it_relied_on(world: World) -> None:
-    """It ran when the pack was condemned, and ends between the copying and the look at who is still running."""
+def repaired_while_a_backup_ends(world: World, sid: str) -> Mended:
+    """A repair; a deleted backup, which its machine had begun before, is there after the copying.
+
+    It ends between the copying and the look at who is still running.
+    """
     medium = world.medium
-    second = list(world.contents)[1]
-    world.open(medium).forget(second)
-    for kind in ("packs data", "packs tree"):
-        name = world.objects(kind)[1]
-        medium.damage(name, flipped(medium.objects[name], len(medium.objects[name]) * 8 - 3))  # padding
     token = layout.session(new_id())
     MemoryStorage(medium).create(token, [b"of a backup that runs"])
     copied: list[str] = []
@@ -333,8 +332,8 @@ def test_a_backup_that_is_finished_just_before_a_pack_goes_keeps_what_it_relied_
             copied.append(name)
         if copied and verb == "list" and name == layout.SESSIONS and token in medium.objects:
             medium.change(token, None)
-            medium.change(layout.snapshot(second), medium.objects[layout.forgotten(second)])
-            medium.change(layout.forgotten(second), None)
+            medium.change(layout.snapshot(sid), medium.objects[layout.forgotten(sid)])
+            medium.change(layout.forgotten(sid), None)
 
     repository = world.open(medium)
     repository.storage.before = act  # type: ignore[attr-defined]  # it is in memory
@@ -344,9 +343,35 @@ def test_a_backup_that_is_finished_just_before_a_pack_goes_keeps_what_it_relied_
     finally:
         world.open = original  # type: ignore[method-assign]  # as it was
     assert token not in medium.objects
+    return mended
+
+
+def test_a_backup_that_is_finished_just_before_a_pack_goes_keeps_what_it_relied_on(world: World) -> None:
+    second = list(world.contents)[1]
+    world.open(world.medium).forget(second)
+    for kind in ("packs data", "packs tree"):
+        world.damage_padding(world.objects(kind)[1])
+    mended = repaired_while_a_backup_ends(world, second)
     assert mended.set_aside
     assert mended.copied
-    assert world.restore_all(medium).whole
+    assert world.restore_all(world.medium).whole
+
+
+def test_where_a_folder_is_lost_that_says_what_is_needed_all_that_is_whole_is_copied(world: World) -> None:
+    """Whoever has the folder's record puts it back later, and then its files are there still."""
+    second = list(world.contents)[1]
+    world.open(world.medium).forget(second)
+    tree = world.objects("packs tree")[1]
+    sound = world.medium.objects[tree]
+    world.damage_padding(world.objects("packs data")[1])
+    world.medium.damage(tree, flipped(sound, len(sound) * 5))
+    mended = repaired_while_a_backup_ends(world, second)
+    assert mended.copied
+    assert world.restore_all(world.medium).lacking[second] == set(SECOND)
+    world.medium.change(tree, sound)
+    shutil.rmtree(world.source)
+    world.repair(world.medium)
+    assert world.restore_all(world.medium).whole
 
 
 def test_an_index_that_claims_what_is_lost_does_not_keep_it_from_being_stored(world: World) -> None:

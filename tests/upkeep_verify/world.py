@@ -26,6 +26,7 @@ from kdna.storage.memory import Fault, Medium, MemoryStorage
 from kdna.upkeep.findings import Report
 from kdna.upkeep.memory import Memory
 from kdna.upkeep.mending import Mended, Mending
+from kdna.upkeep.packs import own_table
 from kdna.upkeep.portion import Portion
 from kdna.upkeep.repair import make_plan
 from kdna.upkeep.verify import Check, Depth, verify
@@ -81,10 +82,28 @@ class World:
     cache: Path | None = None
 
     def __post_init__(self) -> None:
+        self._make()
+        while not all(self.padding(name) for name in pack_names(self)):  # which one in 64 packs is without
+            shutil.rmtree(self.source)
+            self.medium, self.contents = Medium(), {}
+            self._make()
+
+    def _make(self) -> None:
         client = self.client(self.medium)
         for tag, contents in (("one", FIRST), ("two", SECOND)):
             write(self.source, contents)
             self.contents[client.save(self.source, tag).sid] = contents
+
+    def padding(self, name: str) -> int:
+        """How many bytes at the end of a pack hold nothing."""
+        data = self.medium.objects[name]
+        table = own_table(self.open(self.medium).seal, layout.pack_of(name) or b"", data)
+        return len(data) - table.first - sum(frame.sealed for frame in table.frames)
+
+    def damage_padding(self, name: str) -> None:
+        """Damage a pack where it holds nothing, so that all that is in it can still be read."""
+        data = self.medium.objects[name]
+        self.medium.damage(name, data[:-1] + bytes([data[-1] ^ 1]))
 
     @property
     def source(self) -> Path:

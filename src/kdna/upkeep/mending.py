@@ -174,12 +174,15 @@ class Mending:
 
     def _salvage(self, session: Session, reader: Reader) -> None:
         """Copy what is whole in damaged packs, is needed, and is nowhere else."""
-        marks = self._check.reached.marks if self._check.reached else ()
         for name in sorted(self._plan.packs):
             for blob, data in self._good(name):
-                if blob.ident in marks and not session.has(blob.ident):
+                if self._wants(blob) and not session.has(blob.ident):
                     (session.put_tree if blob.tree else session.put)(data)
                     self._done.copied += 1
+
+    def _wants(self, blob: Blob) -> bool:
+        """Whether a backup may need it: where one can't be followed to its end, it may need anything."""
+        return self._check.blind or (self._check.reached is not None and blob.ident in self._check.reached.marks)
 
     def _good(self, name: bytes) -> Iterator[tuple[Blob, bytes]]:
         """The blobs that a damaged pack still gives back."""
@@ -223,9 +226,8 @@ class Mending:
 
     def _needed(self, name: bytes) -> bool:
         """Whether a damaged pack has something whole that a backup needs and that is in no other pack."""
-        marks = self._check.reached.marks if self._check.reached else ()
         where = self._check.reader.index.where
-        live = (blob for blob, _ in self._good(name) if blob.ident in marks)
+        live = (blob for blob, _ in self._good(name) if self._wants(blob))
         return any(all(place.pack in self._plan.packs for place in where(blob.ident)) for blob in live)
 
     # R5

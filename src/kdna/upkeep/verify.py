@@ -80,6 +80,7 @@ class Check:
         self.checked: dict[bytes, Checked] = {}  # packs that were read and in which something is wrong
         self.suspects: dict[bytes, str] = {}  # blobs of which some copy cannot be read, and why
         self.lost: set[bytes] = set()  # those of them that a backup needs and that no other copy gives back
+        self.blind = False  # whether some backup could not be followed to all that it needs
         self._repository = repository
         self._folder = folder
         self._counts = counts
@@ -151,6 +152,7 @@ class Check:
         troubles: list[Trouble] = []
         reach = self.reached = Reachability(fresh, self.reader, troubles.append)
         reach.include(sids)
+        self.blind = bool(troubles)
         needed = [table for table in self.survey.orphans if any(blob in reach.marks for blob in table.blobs())]
         if needed:
             packs = "a pack" if len(needed) == 1 else f"{len(needed)} packs"
