@@ -3,7 +3,6 @@
     KdnaError                    1   anything below; never raised itself
     ├── UsageError               2   the command was given something that cannot be
     ├── Declined                 1   a question was answered no, or could not be asked
-    ├── Interrupted            130   Ctrl-C or a signal to end
     ├── ConfigError              1   kdna.conf cannot be read or written
     ├── SshConfigError           1   ~/.ssh/config cannot be read
     ├── KeyFileError             1   a key file is missing, malformed or already there
@@ -41,7 +40,7 @@
 
 "Missing", "Damaged" and "Unreachable" are never confused: one means that the object is not there, one that it is
 there and wrong, one that nobody knows. Errors of the source and of the server are different branches on purpose: the
-first let a backup go on, the second end it.
+first let a backup go on, the second end it. `Interrupted`, 130, is beside them: a signal is nobody's trouble.
 """
 
 from __future__ import annotations
@@ -58,6 +57,13 @@ class KdnaError(Exception):
         self.hint = self.default_hint if hint is None else hint
 
 
+class Interrupted(BaseException):
+    """Ctrl-C, or a signal to end; what a `KdnaError` has, and none: whoever goes on after an error stops here."""
+
+    exit_code = 130
+    hint = "Earlier backups are untouched; what was sent already is reused by the next run."
+
+
 class UsageError(KdnaError):
     """The command was given something that cannot be."""
 
@@ -69,13 +75,6 @@ class Declined(KdnaError):
     """A question was answered no, or could not be asked because there is no terminal."""
 
     default_hint = "Nothing was changed."
-
-
-class Interrupted(KdnaError):
-    """Ctrl-C, or a signal to end."""
-
-    exit_code = 130
-    default_hint = "Earlier backups are untouched; what was sent already is reused by the next run."
 
 
 class ConfigError(KdnaError):

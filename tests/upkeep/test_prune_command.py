@@ -16,6 +16,7 @@ from program import Terminal, done, finish, run, start
 from kdna.actions.caller import Caller
 from kdna.actions.pruning import prune_if_worthwhile
 from kdna.config.home import Home
+from kdna.errors import Interrupted
 from kdna.progress import Silent
 
 DAY = 86400 * 10**9
@@ -242,6 +243,19 @@ def test_what_goes_wrong_with_an_automatic_prune_is_told_and_tried_the_next_day(
     assert prune_if_worthwhile(caller, "nas", True, clock=clock) is None
     clock.now += DAY
     assert prune_if_worthwhile(caller, "nas", True, clock=clock) is not None
+
+
+def test_a_signal_during_an_automatic_prune_is_not_taken_for_trouble_of_the_server(nas, home):
+    class Signal(Later):
+        """Whoever asks what time it is meets Ctrl-C."""
+
+        def now_ns(self) -> int:
+            raise Interrupted("interrupted")
+
+    caller = Caller(Home.locate(), Silent())
+    with pytest.raises(Interrupted):
+        prune_if_worthwhile(caller, "nas", True, clock=Signal())
+    assert not caller.sink.notices
 
 
 def test_two_machines_over_ssh(sshd, docs, tmp_path, monkeypatch):

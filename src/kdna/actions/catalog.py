@@ -23,7 +23,6 @@ from kdna.config.values import parse_boolean
 from kdna.errors import (
     Damaged,
     HostKeyUnknown,
-    Interrupted,
     KdnaError,
     NoRepository,
     NoSuchBackup,
@@ -200,15 +199,11 @@ def _look(caller: Caller, servers: Sequence[Server], stack: ExitStack, reads: bo
                 unknown.append(server)
                 if caller.trust is None:
                     listing.problems.append(Problem(server, "", error))
-            except Interrupted:  # which is no trouble of a server, and ends the command
-                raise
             except KdnaError as error:
                 listing.problems.append(Problem(server, "", error))
     for server in unknown if caller.trust else []:  # a question is asked from this thread, one at a time
         try:
             _join(listing, visit(server, True))
-        except Interrupted:
-            raise
         except KdnaError as error:
             listing.problems.append(Problem(server, "", error))
     listing.backups.sort(key=lambda backup: (backup.manifest.began, backup.sid))

@@ -18,7 +18,7 @@ from kdna.actions.naming import parse_reference
 from kdna.clock import SYSTEM
 from kdna.config import durable
 from kdna.config.home import Home
-from kdna.errors import Interrupted, KdnaError, NoSuchBackup, UsageError
+from kdna.errors import KdnaError, NoSuchBackup, UsageError
 from kdna.progress import Counts
 from kdna.upkeep.drill import Bounds, Drilled, drill
 from kdna.upkeep.plan import Amount
@@ -109,8 +109,6 @@ def _drill_all(
                 reader.refresh()
                 one.drilled = drill(reader, backup.manifest, target, bounds, chance, counts)
                 counts.bytes_received += reader.bytes_received
-            except Interrupted:  # which ends the command
-                raise
             except KdnaError as error:
                 one.error = error
             result.drills.append(one)

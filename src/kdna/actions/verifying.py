@@ -19,7 +19,7 @@ from kdna.actions.places import connected
 from kdna.clock import SYSTEM
 from kdna.config.home import Home
 from kdna.config.records import Server
-from kdna.errors import Damaged, Interrupted, KdnaError, NoRepository, RepositoryError, StorageError, UsageError
+from kdna.errors import Damaged, KdnaError, NoRepository, RepositoryError, StorageError, UsageError
 from kdna.progress import Counts
 from kdna.repository.ahead import begin
 from kdna.repository.opening import Repository
@@ -126,8 +126,6 @@ def _verify_one(
     try:
         with remembering(caller.home, repository) as memory:
             report = verify(repository, deeper, memory, counts, room_for(caller.home))
-    except Interrupted:  # which is no trouble of this server, and ends the command
-        raise
     except KdnaError as error:
         result.problems.append(Problem(server, "", error))
         return

@@ -36,7 +36,7 @@ def fail(error: BaseException, settings: Settings) -> int:
 
 def explain(error: BaseException) -> tuple[str, str, str, int]:
     """Name, what happened, what to do, exit code."""
-    if isinstance(error, KdnaError):
+    if isinstance(error, KdnaError | Interrupted):
         return type(error).__name__, str(error), error.hint, error.exit_code
     if isinstance(error, click.UsageError):
         path = error.ctx.command_path if error.ctx else "kdna"

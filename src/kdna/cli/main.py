@@ -14,6 +14,7 @@ import click
 from kdna import __version__
 from kdna.cli.options import COMPLETING, Group, Settings, answer
 from kdna.cli.stopping import Stopper, leave
+from kdna.errors import Interrupted
 
 # name: (module, its line in --help, which is kept here so that --help loads none of them)
 GROUPS = {
@@ -63,7 +64,7 @@ class Root(Group):
         with Stopper(lambda error: _fail(error, settings)) as stopper:
             try:
                 code = super().main(args, *rest, **more)
-            except (Exception, KeyboardInterrupt) as error:
+            except (Exception, KeyboardInterrupt, Interrupted) as error:
                 code = stopper.end(error)
         if stopper.stopped:
             leave(code)

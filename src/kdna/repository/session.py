@@ -35,7 +35,7 @@ from concurrent.futures import Future
 
 import msgspec
 
-from kdna.errors import Exists, Fenced, Forbidden, KdnaError, Missing, RepositoryError, StorageError
+from kdna.errors import Exists, Fenced, Forbidden, Interrupted, KdnaError, Missing, RepositoryError, StorageError
 from kdna.progress import Counts
 from kdna.repository import layout
 from kdna.repository.ahead import begin
@@ -341,12 +341,12 @@ class Session:
 
     def _leave(self, error: BaseException | None) -> None:
         self._pipeline.stop(error)
-        if self.committed or not (error is None or isinstance(error, KdnaError | KeyboardInterrupt)):
+        if self.committed or not (error is None or isinstance(error, KdnaError | KeyboardInterrupt | Interrupted)):
             return
         # A server that does not answer must not keep a user who pressed Ctrl-C waiting.
         farewell = threading.Thread(target=self._remove_token, daemon=True)
         farewell.start()
-        farewell.join(_PATIENCE if isinstance(error, KeyboardInterrupt) else None)
+        farewell.join(_PATIENCE if isinstance(error, KeyboardInterrupt | Interrupted) else None)
 
     def _remove_token(self) -> None:
         """Say that this session is over, once what it sent is durable; else the token stays, until it is fenced.
