@@ -142,6 +142,7 @@ def _start() -> None:
     while _running() != pid:
         assert time.monotonic() < deadline, "cron did not start"
         time.sleep(0.05)
+    time.sleep(1.5)  # it reads the crontabs now, and overlooks one that is changed again in the very second of that
 
 
 def _stop() -> None:

@@ -14,6 +14,7 @@ from bench import growth, simulation, synthetic
 from kdna.repository.index import open_segment, seal_segment
 
 ROOT = Path(__file__).parent.parent.parent
+pytestmark = pytest.mark.timeout(600)  # it waits for the disk again and again, which may be busy with other tests
 linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux")
 JOBS = {
     "files": {"first", "unchanged", "restore one", "list"},

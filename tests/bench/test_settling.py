@@ -33,7 +33,7 @@ def test_a_run_long_after_another_begins_at_once(ended, capsys):
 
 
 def test_a_run_soon_after_another_waits_for_the_rest_of_the_time_and_says_so(ended, capsys):
-    ended_ago(ended, SETTLE_SECONDS - 0.5)
+    ended_ago(ended, SETTLE_SECONDS - 2)
     settle(ended)
     assert "waiting" in capsys.readouterr().out
     assert time.time() >= ended.stat().st_mtime + SETTLE_SECONDS

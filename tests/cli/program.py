@@ -67,10 +67,10 @@ def done(*words: str | Path) -> Outcome:
     return outcome
 
 
-def start(*words: str | Path, **more: Any) -> subprocess.Popen[bytes]:
+def start(*words: str | Path, program: Sequence[str] = COMMAND, **more: Any) -> subprocess.Popen[bytes]:
     """A process of its own, its output on pipes unless said otherwise."""
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([*COMMAND, *map(str, words)], **{**pipes, **more})
+    return subprocess.Popen([*program, *map(str, words)], **{**pipes, **more})
 
 
 def finish(process: subprocess.Popen[bytes]) -> Outcome:
@@ -123,7 +123,7 @@ class Terminal:
         """Type."""
         os.write(self.master, keys.encode())
 
-    def wait(self, seconds: float = 30) -> int:
+    def wait(self, seconds: float = 90) -> int:
         """The exit code, when it ends."""
         deadline = time.monotonic() + seconds
         while self._read(deadline):

@@ -90,8 +90,8 @@ def test_what_is_due_is_run_and_a_signal_ends_it(
     make(home, docs)
     running = daemon()
     wait(over)
+    wait(lambda: "Auto-backup 1: papers:papers-" in running.out)  # said once that is flushed: not over until then
     assert running.end(number) == 0
-    assert "Auto-backup 1: papers:papers-" in running.out
     assert "Note: 1 auto-backup, the next is 1 at " in running.err
     assert running.err.endswith("Note: Ended.\n")
     assert (last() or {})["result"] == "done"

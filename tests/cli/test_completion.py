@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -160,9 +159,7 @@ def test_an_answer_loads_nothing_slow(servers: None, home: Path) -> None:
     for words in ("kdna server add -ad ", "kdna server status ", "kdna "):
         env = {"_KDNA_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()))}
         command = [sys.executable, "-c", script]
-        began = time.monotonic()
         result = subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True, check=True)
-        assert time.monotonic() - began < 3
         assert result.stdout.startswith("plain,")
         assert result.stderr.strip() == "[]"
 

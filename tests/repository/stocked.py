@@ -64,7 +64,7 @@ def random_blobs(seed: int, count: int, length: int = 1000) -> list[bytes]:
 
 def names(medium: Medium, folder: str) -> set[str]:
     """Names of all objects in a folder."""
-    return {name for name in medium.objects if name.startswith(f"{folder}/")}
+    return {name for name in list(medium.objects) if name.startswith(f"{folder}/")}
 
 
 def packs(medium: Medium) -> set[str]:

@@ -590,7 +590,7 @@ def test_ctrl_c_does_not_wait_for_a_server_that_does_not_answer(medium, tmp_path
     try:
         with pytest.raises(KeyboardInterrupt):
             stock(machine(medium, tmp_path, storage), blobs())
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 10  # and not the 30 seconds that the server takes
     finally:
         storage.end.set()
 

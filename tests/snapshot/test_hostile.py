@@ -469,8 +469,8 @@ def test_a_tree_that_holds_itself_over_and_over_takes_no_memory_and_can_be_inter
         time.sleep(1.5)
         process.send_signal(signal.SIGINT)
         asked = time.monotonic()
-        out = process.communicate()[0]
-        assert time.monotonic() - asked < 5
+        out = process.communicate(timeout=60)[0]
+        assert time.monotonic() - asked < 30  # by itself it never ends
     assert int(out) < 150, f"{out} MiB"
     subprocess.run(["rm", "-rf", tmp_path / "target"], check=True)
 

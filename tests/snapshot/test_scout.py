@@ -475,7 +475,7 @@ def test_when_a_backup_is_killed_its_scout_ends(tmp_path):
     finally:
         process.kill()
         process.wait()
-    wait_for(lambda: not any(map(is_alive, found)), seconds=2)
+    wait_for(lambda: not any(map(is_alive, found)), seconds=20)
 
 
 def test_a_small_backup_has_no_scout(client, source, monkeypatch):

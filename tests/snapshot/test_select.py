@@ -304,10 +304,10 @@ def test_a_bad_line_of_an_ignore_file_is_named_and_the_others_hold() -> None:
 
 def test_many_stars_do_not_take_for_ever() -> None:
     rules = rules_of(["*a" * 30 + "b", "!" + "*?a" * 30 + "c"])
-    start = time.perf_counter()
+    start = time.thread_time()
     assert not rules.excludes(b"a" * 255, False)
     assert rules.excludes(b"a" * 200 + b"b", False)
-    assert time.perf_counter() - start < 1
+    assert time.thread_time() - start < 1
 
 
 def test_a_question_costs_about_a_microsecond() -> None:
@@ -316,9 +316,9 @@ def test_a_question_costs_about_a_microsecond() -> None:
     )
     rules = rules.enter(b"src")
     names = [b"file%d.py" % number for number in range(20_000)]
-    start = time.perf_counter()
+    start = time.thread_time()
     assert not any(rules.excludes(name, False) for name in names)
-    assert time.perf_counter() - start < 0.5  # generous: it is 0.006 on an idle machine
+    assert time.thread_time() - start < 0.5  # generous: it is 0.006 on an idle machine
 
 
 def test_a_cache_is_known_by_its_signature() -> None:

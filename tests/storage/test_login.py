@@ -447,7 +447,7 @@ def test_a_server_that_says_nothing_times_out(sshd: Server, connect: Connect) ->
         socket.create_server(("127.0.0.1", 0)) as listener,
         pytest.raises(Unreachable, match="not as an SSH server"),
     ):
-        connect(f"ssh://127.0.0.1:{listener.getsockname()[1]}", timing=Timing(connect=0.3))
+        connect(f"ssh://127.0.0.1:{listener.getsockname()[1]}", timing=Timing(connect=2))
 
 
 def test_a_server_without_sftp_is_told_apart(
@@ -512,11 +512,15 @@ def test_what_has_arrived_is_acknowledged_when_that_is_asked_for() -> None:
                 other.sendall(b"question")
                 own.sendall(own.recv(100))
                 other.recv(100)
-            other.sendall(b"host keys")
-            own.recv(100)
-            acknowledge_at_once(own)
-            (unacknowledged,) = struct.unpack("i", fcntl.ioctl(other, termios.TIOCOUTQ, bytes(4)))
-            assert unacknowledged == 0
+            left = []
+            for _ in range(10):  # a busy kernel may take a moment
+                other.sendall(b"host keys")
+                own.recv(100)
+                acknowledge_at_once(own)
+                left += struct.unpack("i", fcntl.ioctl(other, termios.TIOCOUTQ, bytes(4)))
+                own.sendall(b"answer")
+                other.recv(100)
+            assert 0 in left
     acknowledge_at_once(None)
 
 

@@ -12,6 +12,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -25,7 +27,7 @@ from storage.proxy import Proxy
 
 SILENCE = 0.03  # seconds
 LIKELY: Mapping[str, Sequence[str]] = {"packs": [f"packs/{digit}" for digit in "0123456789abcdef"]}
-TRIES = 6
+TRIES = 40  # of which mostly one is made
 
 
 class Turns(Proxy):
@@ -67,10 +69,18 @@ def turns(own_sshd: Server) -> Iterator[Turns]:
 
 
 @pytest.fixture
-def storage(own_sshd: Server, turns: Turns) -> Iterator[SftpStorage]:
+def storage(own_sshd: Server, turns: Turns, tmp_path: Path) -> Iterator[SftpStorage]:
+    """In memory, where a flush takes no time: that of a busy disk would take longer than `SILENCE` each time."""
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as folder:
+        yield from opened_in(folder, own_sshd, turns)
+
+
+def opened_in(folder: str, own_sshd: Server, turns: Turns) -> Iterator[SftpStorage]:
+    """A storage in a folder of the server, with some in it."""
     connection = SshConnection(Address(own_sshd.host, own_sshd.user, turns.port), timing=Timing(distant=0.0))
     connection.open()
-    opened = SftpStorage(connection, str(own_sshd.root), LIKELY)
+    opened = SftpStorage(connection, folder, LIKELY)
     for folder in ("packs/1", "packs/2", "sessions", "snapshots", "manifests", "tags"):
         opened.create(f"{folder}/first", [b"x"])
     opened.sync()
@@ -78,8 +88,8 @@ def storage(own_sshd: Server, turns: Turns) -> Iterator[SftpStorage]:
     connection.close()
 
 
-def fewest(turns: Turns, work: Callable[[int], object]) -> int:
-    """The fewest round trips of some tries; each is given its number."""
+def fewest(turns: Turns, expected: int, work: Callable[[int], object]) -> int:
+    """The fewest round trips of some tries, until they are as few as is expected; each is given its number."""
     counts = []
     for number in range(TRIES):
         time.sleep(2 * SILENCE)  # for answers that nobody waits for
@@ -89,21 +99,23 @@ def fewest(turns: Turns, work: Callable[[int], object]) -> int:
         finally:
             turns.counting = False
         counts.append(turns.count - before)
+        if counts[-1] <= expected:
+            break
     return min(counts)
 
 
 def test_an_object_is_read_in_two(storage: SftpStorage, turns: Turns) -> None:
-    assert fewest(turns, lambda _: storage.read("tags/first")) == 2
-    assert fewest(turns, lambda _: storage.read("tags/first", 0, 1000)) == 2
+    assert fewest(turns, 2, lambda _: storage.read("tags/first")) == 2
+    assert fewest(turns, 2, lambda _: storage.read("tags/first", 0, 1000)) == 2
 
 
 def test_folders_are_listed_in_two_with_those_in_them(storage: SftpStorage, turns: Turns) -> None:
-    assert fewest(turns, lambda _: storage.list("packs")) == 2
-    assert fewest(turns, lambda _: storage.list("nowhere")) == 1
+    assert fewest(turns, 2, lambda _: storage.list("packs")) == 2
+    assert fewest(turns, 1, lambda _: storage.list("nowhere")) == 1
 
 
 def test_an_object_is_created_in_three(storage: SftpStorage, turns: Turns) -> None:
-    assert fewest(turns, lambda number: storage.create(f"tags/{number}", [b"x"])) == 3
+    assert fewest(turns, 3, lambda number: storage.create(f"tags/{number}", [b"x"])) == 3
 
 
 def test_what_was_created_is_flushed_in_one_more(storage: SftpStorage, turns: Turns) -> None:
@@ -111,14 +123,14 @@ def test_what_was_created_is_flushed_in_one_more(storage: SftpStorage, turns: Tu
         storage.create(f"tags/{number}", [b"x"])
         storage.sync()
 
-    assert fewest(turns, create) == 4
+    assert fewest(turns, 4, create) == 4
 
 
 def test_each_further_object_takes_one_more(storage: SftpStorage, turns: Turns) -> None:
     def create(number: int) -> None:
         create_together(storage, [(f"{folder}/{number}", [bytes(9000)]) for folder in ("packs/1", "manifests", "tags")])
 
-    assert fewest(turns, create) == 5
+    assert fewest(turns, 5, create) == 5
 
 
 def test_a_commit_takes_one_for_itself_and_one_for_its_flush(storage: SftpStorage, turns: Turns) -> None:
@@ -130,4 +142,4 @@ def test_a_commit_takes_one_for_itself_and_one_for_its_flush(storage: SftpStorag
         storage.promote(f"sessions/{number}", f"snapshots/{number}")
         storage.sync()
 
-    assert fewest(turns, commit) == 2
+    assert fewest(turns, 2, commit) == 2

@@ -139,7 +139,7 @@ def check(medium: Medium, folder: Path, expected: dict[str, set[int]] | None = N
 
 def names(medium: Medium, folder: str) -> set[str]:
     """Names of all objects in a folder."""
-    return {name for name in medium.objects if name.startswith(f"{folder}/")}
+    return {name for name in list(medium.objects) if name.startswith(f"{folder}/")}
 
 
 def clean(medium: Medium, cache: Path, expected: dict[str, set[int]]) -> None:

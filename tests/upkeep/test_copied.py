@@ -256,7 +256,8 @@ def test_a_tree_that_names_itself_many_times_is_gone_through_once(world):
 def test_what_is_damaged_is_not_copied_at_all(world):
     for name, data in list(world.here.objects.items()):
         if name.startswith(layout.PACKS) and len(data) > 40_000:
-            world.here.damage(name, data[: len(data) // 2] + b"x" + data[len(data) // 2 + 1 :])
+            middle = len(data) // 2
+            world.here.damage(name, data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
     result = world.copy(world.there, "home")
     assert result.failed
     assert all(isinstance(problem.error, Damaged) for problem in result.failed)

@@ -210,7 +210,8 @@ def test_what_is_remembered_of_waiting_is_sealed(repository):
     waits.put("a", ["one"])
     assert waits.get("a") == {"one"}
     path = repository.cache.path("waits/a")
-    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    sealed = path.read_bytes()
+    path.write_bytes(sealed[:-1] + bytes([sealed[-1] ^ 1]))
     assert waits.get("a") is None
 
 

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -163,15 +162,27 @@ def test_a_backup_that_was_killed_is_shown_and_does_not_hold_up_a_prune_of_this_
     assert done("server", "sessions", "nas", "--json").answer["sessions"] == []
 
 
+STOPS = """
+import os, signal
+from kdna.__main__ import run
+from kdna.repository.session import Session
+tell = Session._tell
+def stop(*arguments):
+    Session._tell = tell  # whoever starts over is not stopped again
+    os.kill(os.getpid(), signal.SIGSTOP)
+    tell(*arguments)
+Session._tell = stop
+run()
+"""
+
+
 def stopped_backup(docs):
-    """A backup that was stopped after it had created its token."""
-    (docs / "huge").write_bytes(os.urandom(60_000_000))
-    process = start("backup", "add", "papers", docs, "three")
-    deadline = time.monotonic() + 30
-    while not done("server", "sessions", "nas", "--json").answer["sessions"]:
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-    process.send_signal(signal.SIGSTOP)
+    """A backup that stopped when all was sent and nothing said of it yet."""
+    (docs / "huge").write_bytes(os.urandom(6_000_000))
+    process = start("backup", "add", "papers", docs, "three", program=[sys.executable, "-c", STOPS])
+    stopped = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    assert stopped is not None
+    assert stopped.si_code == os.CLD_STOPPED
     return process
 
 
