@@ -20,6 +20,7 @@ from moments import once_before
 from mounts import mounted
 from ordinary import NOBODY, Ordinary
 
+from kdna.snapshot.metadata import disk
 from kdna.snapshot.restore import RestoreOptions
 from kdna.snapshot.target import temporary_name
 from kdna.storage.local import LocalStorage
@@ -141,6 +142,41 @@ def test_what_cannot_be_made_leaves_what_was_there(ordinary, client, source):
         ordinary.call(restore_of_root, place, done.sid)
         assert (target / "device").read_bytes() == b"precious"
         assert leftovers(target) == []
+
+
+@posix
+@pytest.mark.parametrize("at", ["file", ".part"])
+def test_a_name_that_is_taken_away_once_the_file_is_open_does_not_make_it_ours(source, tmp_path, monkeypatch, at):
+    """Somebody links a file of ours from elsewhere, and takes that name away before we look how many it has."""
+    precious, target = tmp_path / "precious", tmp_path / "target"
+    (source / "file").write_bytes(random.Random(1).randbytes(20 * MIB))
+    client = Client(lambda: LocalStorage(tmp_path / "repo"), tmp_path / "cache")
+    done = client.save(source)
+    precious.write_bytes((source / "file").read_bytes() if at == "file" else b"precious")
+    precious.chmod(0o600)
+    before = precious.read_bytes(), precious.stat()[:7], precious.stat().st_mtime_ns
+    met = []
+    opens = {"file": "open_file", ".part": "open_again"}[at]
+    original = getattr(disk, opens)
+
+    def open_and_lose(folder: int, name: bytes) -> int:
+        if not name.endswith(at.encode()):
+            return original(folder, name)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder)
+        os.link(precious, os.fsdecode(name), dst_dir_fd=folder)
+        fd = original(folder, name)
+        os.unlink(name, dir_fd=folder)
+        met.append(name)
+        return fd
+
+    if at == "file":
+        target.mkdir()
+        (target / "file").write_bytes(precious.read_bytes())
+    monkeypatch.setattr(disk, opens, open_and_lose)
+    client.restore(done.sid, target)
+    assert met
+    assert (precious.read_bytes(), precious.stat()[:7], precious.stat().st_mtime_ns) == before
 
 
 @posix

@@ -230,7 +230,7 @@ class Target:
             try:
                 if disk.file_has(fd, wanted):
                     return []
-                return disk.apply_to_file(fd, wanted) if os.fstat(fd).st_nlink == 1 else None
+                return disk.apply_to_file(fd, wanted) if _is_alone(fd, folder, path[-1]) else None
             finally:
                 os.close(fd)
 
@@ -323,10 +323,22 @@ def _is_ours(status: os.stat_result) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and disk.is_own(status)
 
 
+def _is_alone(fd: int, folder: disk.Folder, name: bytes) -> bool:
+    """Whether an open file has this name and no other.
+
+    The name is asked: of what is open, somebody may have taken this name away, and then the only one is theirs.
+    """
+    try:
+        there = disk.look(folder, name)
+    except FileNotFoundError:
+        return False
+    return there.st_nlink == 1 and os.path.samestat(there, os.fstat(fd))
+
+
 def _continue(folder: disk.Folder, name: bytes) -> int:
     """Open a file that was begun, for what comes next. Raises `TargetError` when it was exchanged for another."""
     fd = disk.open_again(folder, name)
-    if _is_ours(os.fstat(fd)):
+    if _is_ours(os.fstat(fd)) and _is_alone(fd, folder, name):
         return fd
     os.close(fd)
     raise TargetError("somebody else put a file of theirs in its place while it was being made")
