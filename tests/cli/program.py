@@ -67,10 +67,10 @@ def done(*words: str | Path) -> Outcome:
     return outcome
 
 
-def start(*words: str | Path, program: Sequence[str] = COMMAND, **more: Any) -> subprocess.Popen[bytes]:
+def start(*words: str | Path, **more: Any) -> subprocess.Popen[bytes]:
     """A process of its own, its output on pipes unless said otherwise."""
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([*program, *map(str, words)], **{**pipes, **more})
+    return subprocess.Popen([*COMMAND, *map(str, words)], **{**pipes, **more})
 
 
 def finish(process: subprocess.Popen[bytes]) -> Outcome:

@@ -1,7 +1,8 @@
 """Something happens at an exact moment of the code under test: right before it opens, renames, links or makes a name.
 
-What another process might do between two system calls is done there by way of the interpreter's audit events, on real
-files, every time the test runs. Nothing is replaced: the code under test does what it always does.
+What another process might do between two system calls is done there by way of the interpreter's audit events, or of
+what it tells profilers, on real files, every time the test runs. Nothing is replaced: the code under test does what it
+always does.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from types import FrameType, FunctionType
+from typing import Any
 
 _waiting: list[tuple[str, bytes, Callable[[], None]]] = []
 _listed: list[list[int]] = []
@@ -61,3 +65,22 @@ def once_before(event: str, name: bytes, act: Callable[[], None]) -> Iterator[li
     finally:
         with contextlib.suppress(ValueError):
             _waiting.remove(waiting)
+
+
+@contextlib.contextmanager
+def around(
+    function: FunctionType, before: Callable[[dict[str, Any]], None], after: Callable[[dict[str, Any]], None]
+) -> Iterator[None]:
+    """Run these before and after each call of a function, with its arguments; also in threads that begin meanwhile."""
+
+    def hear(frame: FrameType, event: str, _: object) -> None:
+        if frame.f_code is function.__code__ and event in ("call", "return"):
+            (before if event == "call" else after)(frame.f_locals)
+
+    threading.setprofile(hear)
+    sys.setprofile(hear)
+    try:
+        yield
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)

@@ -12,11 +12,12 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trees
 from backups import Client, leftovers, same
-from moments import once_before
+from moments import around, once_before
 from mounts import mounted
 from ordinary import NOBODY, Ordinary
 
@@ -145,8 +146,9 @@ def test_what_cannot_be_made_leaves_what_was_there(ordinary, client, source):
 
 
 @posix
+@pytest.mark.parametrize("another", [False, True])
 @pytest.mark.parametrize("at", ["file", ".part"])
-def test_a_name_that_is_taken_away_once_the_file_is_open_does_not_make_it_ours(source, tmp_path, monkeypatch, at):
+def test_a_name_that_is_taken_away_once_the_file_is_open_does_not_make_it_ours(source, tmp_path, at, another):
     """Somebody links a file of ours from elsewhere, and takes that name away before we look how many it has."""
     precious, target = tmp_path / "precious", tmp_path / "target"
     (source / "file").write_bytes(random.Random(1).randbytes(20 * MIB))
@@ -156,25 +158,25 @@ def test_a_name_that_is_taken_away_once_the_file_is_open_does_not_make_it_ours(s
     precious.chmod(0o600)
     before = precious.read_bytes(), precious.stat()[:7], precious.stat().st_mtime_ns
     met = []
-    opens = {"file": "open_file", ".part": "open_again"}[at]
-    original = getattr(disk, opens)
 
-    def open_and_lose(folder: int, name: bytes) -> int:
-        if not name.endswith(at.encode()):
-            return original(folder, name)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=folder)
-        os.link(precious, os.fsdecode(name), dst_dir_fd=folder)
-        fd = original(folder, name)
-        os.unlink(name, dir_fd=folder)
-        met.append(name)
-        return fd
+    def link(call: dict[str, Any]) -> None:
+        if call["name"].endswith(at.encode()):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(call["name"], dir_fd=call["folder"])
+            os.link(precious, os.fsdecode(call["name"]), dst_dir_fd=call["folder"])
+
+    def unlink(call: dict[str, Any]) -> None:
+        if call["name"].endswith(at.encode()):
+            os.unlink(call["name"], dir_fd=call["folder"])
+            if another:  # which has that name, and no other
+                os.close(os.open(call["name"], os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=call["folder"]))
+            met.append(call["name"])
 
     if at == "file":
         target.mkdir()
         (target / "file").write_bytes(precious.read_bytes())
-    monkeypatch.setattr(disk, opens, open_and_lose)
-    client.restore(done.sid, target)
+    with around({"file": disk.open_file, ".part": disk.open_again}[at], link, unlink):
+        client.restore(done.sid, target)
     assert met
     assert (precious.read_bytes(), precious.stat()[:7], precious.stat().st_mtime_ns) == before
 

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -146,7 +147,7 @@ def test_nothing_to_prune_where_there_is_nothing(tmp_path):
 
 @posix
 def test_a_backup_that_was_killed_is_shown_and_does_not_hold_up_a_prune_of_this_machine(nas, docs):
-    process = stopped_backup(docs)
+    process = stopped_backup(nas, docs)
     answer = done("server", "sessions", "nas", "--json").answer
     assert [session["work"] for session in answer["sessions"]] == ["backup"]
     assert shape(answer) == shape(documented("kdna server sessions"))
@@ -162,33 +163,20 @@ def test_a_backup_that_was_killed_is_shown_and_does_not_hold_up_a_prune_of_this_
     assert done("server", "sessions", "nas", "--json").answer["sessions"] == []
 
 
-STOPS = """
-import os, signal
-from kdna.__main__ import run
-from kdna.repository.session import Session
-tell = Session._tell
-def stop(*arguments):
-    Session._tell = tell  # whoever starts over is not stopped again
-    os.kill(os.getpid(), signal.SIGSTOP)
-    tell(*arguments)
-Session._tell = stop
-run()
-"""
-
-
-def stopped_backup(docs):
-    """A backup that stopped when all was sent and nothing said of it yet."""
-    (docs / "huge").write_bytes(os.urandom(6_000_000))
-    process = start("backup", "add", "papers", docs, "three", program=[sys.executable, "-c", STOPS])
-    stopped = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-    assert stopped is not None
-    assert stopped.si_code == os.CLD_STOPPED
+def stopped_backup(nas, docs):
+    """A backup that was stopped after it had created its token, with most of its work to do."""
+    (docs / "huge").write_bytes(os.urandom(100_000_000))
+    process = start("backup", "add", "papers", docs, "three")
+    while not list((nas / "sessions").iterdir()):  # asked so often that little of it can be done until it is seen
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.send_signal(signal.SIGSTOP)
     return process
 
 
 @posix
 def test_a_live_backup_that_is_fenced_starts_over_and_is_whole(nas, docs, tmp_path):
-    process = stopped_backup(docs)
+    process = stopped_backup(nas, docs)
     (session,) = done("server", "sessions", "nas", "--json").answer["sessions"]
     refused = run("server", "sessions", "nas", "--fence", session["id"][:8])
     assert refused.code == 1
