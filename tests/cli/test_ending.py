@@ -20,7 +20,7 @@ from kdna.cli.main import GROUPS, kdna
 from sshd import Server
 
 HEAVY = ("asyncssh", "cryptography", "msgspec", "blake3", "rich", "pyfastcdc", "sqlite3", "pathspec", "zstandard")
-AT_ONCE = 10  # seconds: a tenth of that is its own, the rest for a disk that is busy with other tests
+AT_ONCE = 3  # seconds: 0.7 are for what is under way, the rest for a disk that is busy with other tests
 BIG = 400  # files of a megabyte, no two alike and slow to compress: a second of work or more
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and terminals as POSIX has them")
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from stocked import KINDS, SECRET, SECRETS, begin, client, memory, names, packs, random_blobs, stock
 
-from kdna.errors import ConnectionLost, Denied, Fenced, Full, KdnaError, StorageError, TagTaken, WrongKey
+from kdna.errors import ConnectionLost, Denied, Fenced, Full, Interrupted, KdnaError, StorageError, TagTaken, WrongKey
 from kdna.repository import layout
 from kdna.repository.cache import Cache
 from kdna.repository.index import open_segment
@@ -540,16 +540,18 @@ def test_a_stage_that_fails_is_told_of_in_the_callers_thread(medium, tmp_path, s
     assert_no_threads_left()
 
 
-@pytest.mark.timeout(60)
-def test_an_unfinished_session_that_is_left_leaves_no_thread_and_no_token(medium, tmp_path, small):
-    class Stop(KdnaError):
-        """Any error of ours."""
+class Stop(KdnaError):
+    """Any error of ours."""
 
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", [Stop, Interrupted, KeyboardInterrupt])
+def test_an_unfinished_session_that_is_left_leaves_no_thread_and_no_token(medium, tmp_path, small, kind):
     def blobs():
         yield from random_blobs(1, 600)
-        raise Stop("stop")
+        raise kind("stop")
 
-    with pytest.raises(Stop):
+    with pytest.raises(kind):
         stock(client(medium, tmp_path), blobs())
     assert names(medium, layout.SESSIONS) == set()
     assert_no_threads_left()
@@ -576,7 +578,8 @@ class Silent(MemoryStorage):
         super().remove(name)
 
 
-def test_ctrl_c_does_not_wait_for_a_server_that_does_not_answer(medium, tmp_path):
+@pytest.mark.parametrize("kind", [Interrupted, KeyboardInterrupt])
+def test_ctrl_c_does_not_wait_for_a_server_that_does_not_answer(medium, tmp_path, kind):
     storage = Silent(medium)
     began = 0.0
 
@@ -585,10 +588,10 @@ def test_ctrl_c_does_not_wait_for_a_server_that_does_not_answer(medium, tmp_path
         yield b"data"
         storage.silent = True
         began = time.monotonic()
-        raise KeyboardInterrupt
+        raise kind("stop")
 
     try:
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(kind):
             stock(machine(medium, tmp_path, storage), blobs())
         assert time.monotonic() - began < 10  # and not the 30 seconds that the server takes
     finally:
