@@ -193,7 +193,7 @@ def _source(root: Path, scale: float) -> None:
     for number in range(count // 12):
         folders.append(f"{rng.choice(folders[: 1 + number // 3])}/{rng.choice(words)}{number}")
     sizes = [math.exp(rng.gauss(0, 1.5)) for _ in range(count)]
-    unit = 17_360 * count / sum(sizes)  # 434 MB in 25 000 files
+    unit = 17_360 * count / sum(sizes)  # 433 MB in 25 000 files
     chosen, endings = rng.choices(words, k=count), ("py", "c", "h")
     names = [f"{rng.choice(folders)}/{word}_{n}.{rng.choice(endings)}" for n, word in enumerate(chosen)]
     entries = [(name, min(int(size * unit), MB)) for name, size in zip(names, sizes, strict=True)]
@@ -274,7 +274,7 @@ def _write_group(root: Path, fill: Fill, entries: list[Entry]) -> None:
 
 
 RECIPES = {
-    "source": Recipe(_source, "25 000 files like a source tree, 434 MB", 0.5e9, stored=0.3),
+    "source": Recipe(_source, "25 000 files like a source tree, 433 MB", 0.5e9, stored=0.3),
     "small": Recipe(_small, "300 000 files of about 1 kB", 1.3e9, stored=0.5),
     "scan": Recipe(_scan, "1 000 000 files of 100 bytes; two backups", 4.4e9, BACKUPS[:2], stored=0.3),
     "large": Recipe(_large, "64 files, 4 GB, random", 4.1e9),

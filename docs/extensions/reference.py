@@ -13,6 +13,7 @@ import click
 from kdna import errors
 
 PACKAGE = Path(errors.__file__).parent
+NEVER_RAISED = (errors.KdnaError, errors.RepositoryError)  # themselves; of both, what is raised has a name of its own
 
 
 class Entry(NamedTuple):
@@ -74,7 +75,7 @@ def failure_table() -> str:
     """What can go wrong, the exit code, and what to do: from the classes themselves."""
     rows = ["| what happened | code | what to do |", "|---|---|---|"]
     for error in vars(errors).values():
-        if isinstance(error, type) and issubclass(error, errors.KdnaError) and not error.__subclasses__():
+        if isinstance(error, type) and issubclass(error, errors.KdnaError) and error not in NEVER_RAISED:
             summary = inspect.cleandoc(error.__doc__ or "").split("\n\n")[0].replace("\n", " ")
             rows.append(f"| {summary} | {error.exit_code} | {error.default_hint} |")
     return "\n".join(rows) + "\n"

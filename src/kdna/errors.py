@@ -7,6 +7,7 @@
     ├── SshConfigError           1   ~/.ssh/config cannot be read
     ├── KeyFileError             1   a key file is missing, malformed or already there
     ├── Unsupported              1   this machine lacks something KDNA cannot do without
+    ├── OutputError              1   what there is to say cannot be written
     ├── SchedulerError           1   the system's scheduler did not take an entry, or give it back
     │   └── NoScheduler          1   this machine has none
     ├── SourceError              1   the files to back up
@@ -24,7 +25,7 @@
     │   ├── Denied               1   no permission, or read-only
     │   │   └── Forbidden        1   an account that may only add
     │   └── Full                 1   no space or quota left
-    └── RepositoryError          1   what lies in the storage
+    └── RepositoryError          1   what lies in the storage; never raised itself
         ├── NoRepository         1   nothing there yet
         ├── Vanished             1   nothing there any more
         ├── ForeignFolder        1   something there, and not ours
@@ -95,6 +96,12 @@ class KeyFileError(KdnaError):
 
 class Unsupported(KdnaError):
     """This machine lacks something KDNA cannot do without: an algorithm of its cryptography library, or memory."""
+
+
+class OutputError(KdnaError):
+    """What a command has to say cannot be written, as when standard output goes to a full disk."""
+
+    default_hint = "What was done is done."
 
 
 class SchedulerError(KdnaError):

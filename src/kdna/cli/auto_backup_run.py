@@ -31,7 +31,7 @@ def command(settings: Settings, /, id_: str | None, due: bool) -> int:
 
     While a run of the same auto-backup goes on, there is no second one. A run that fails because the server cannot be
     reached is tried again: after 1, 5 and 15 minutes, and then each hour, until the next run is due. Exit code 3 means
-    that some files could not be read; each is named.
+    that some files could not be read, each of which is named, or that the copy on the second server is lacking.
     """
     # heavy: reads kdna.conf and the journals, which --help must not wait for
     from kdna.actions.auto_running import run_due, run_now

@@ -27,7 +27,7 @@ _WIDTH = 17
     "--sheet",
     metavar="FILE",
     shell_complete=options.files,
-    help="Write them as a page to print instead, with a QR code: SVG if FILE ends in .svg, else text.",
+    help="Write them as a page to print instead, with a QR code: SVG if FILE ends in .svg, text if in .txt.",
 )
 @click.option("--test", is_flag=True, help="Ask for the words, and see that they open the backups on your servers.")
 @accept_new_host_key

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 import click
 
 from kdna.cli.text import visible
-from kdna.errors import KdnaError
+from kdna.errors import OutputError
 
 _out, _err = threading.Lock(), threading.Lock()  # two, so that a reader who is stuck keeps no error from being told
 # Columns that are broken where room is short.
@@ -218,7 +218,7 @@ def _write(stream: TextIO | None, text: str) -> None:
         except OSError as error:
             _silence(stream)
             if stream is sys.stdout:
-                raise KdnaError(f"the output cannot be written: {error.strerror}", "What was done is done.") from None
+                raise OutputError(f"the output cannot be written: {error.strerror}") from None
 
 
 def _silence(stream: TextIO) -> None:

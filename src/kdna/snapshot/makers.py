@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from kdna.clock import SYSTEM
 from kdna.errors import Damaged, TargetError
 from kdna.snapshot.attributes import Loss
 from kdna.snapshot.companion import Companion, processors
@@ -148,7 +148,7 @@ class Makers(Generic[File]):
         """End the processes. What has arrived is still written if that takes no time, and not told any more."""
         processes = [*self._there, *self._coming]
         try:
-            deadline = time.monotonic() + _GRACE
+            deadline = SYSTEM.monotonic() + _GRACE
             for process in self._there:
                 process.finish(deadline)
         finally:
@@ -236,7 +236,7 @@ class _Process(Generic[File]):
         """Have it write what it can until then, of which nothing is told."""
         with contextlib.suppress(TargetError):
             self.send()
-        while self._sent and self._is_readable(deadline - time.monotonic()):
+        while self._sent and self._is_readable(deadline - SYSTEM.monotonic()):
             answer = self._read()
             if len(answer) < REQUEST.size:
                 break
