@@ -436,6 +436,28 @@ def test_to_the_original_place_only_after_a_yes(docs: Path, nas: Path, first: st
     assert tree(docs) == original
 
 
+@pytest.mark.parametrize("what", ["content", "permissions", "permissions of a folder", "time"])
+def test_what_does_not_show_in_a_size_is_a_change_that_is_asked_about(
+    docs: Path, nas: Path, first: str, what: str
+) -> None:
+    """Content that changed and kept its size and time, as a container of an encrypted disk does; or anything else."""
+    file, when = docs / "a.txt", (docs / "a.txt").stat()
+    if what == "content":
+        file.write_bytes(file.read_bytes().swapcase())
+        os.utime(file, ns=(when.st_atime_ns, when.st_mtime_ns))
+    elif what == "time":
+        os.utime(file, (1, 1))
+    else:
+        (file if what == "permissions" else docs / "deep").chmod(0o500)
+    changed = tree(docs)
+    outcome = run("backup", "restore", "-t", "papers:first")
+    assert outcome.code == 1
+    assert ("1 replaced (the first: a.txt)" in outcome.error) is (what == "content")
+    assert (", 1 with other permissions, owners, times" in outcome.error) is (what != "content")
+    assert tree(docs) == changed
+    (docs / "deep").chmod(0o700)
+
+
 def test_the_plan_is_shown_and_asked_about_on_a_terminal(docs: Path, nas: Path, first: str) -> None:
     original = tree(docs)
     (docs / "a.txt").write_text("spoilt")

@@ -128,7 +128,8 @@ class Client:
     def survey(self, sid: str, target: Path, options: RestoreOptions | None = None) -> Changes:
         """What a restore would change."""
         repository, reader, manifest = self.opened(sid)
-        changes = survey(reader, manifest.root, os.fsencode(target), options or RestoreOptions(), Silent())
+        options = options or RestoreOptions()
+        changes = survey(reader, manifest, manifest.root, os.fsencode(target), options, Counts(), Silent())
         repository.close()
         return changes
 

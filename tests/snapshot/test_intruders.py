@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import random
 import stat
@@ -53,6 +54,38 @@ def test_a_hard_link_that_is_not_possible_becomes_a_copy(client, source, target)
         assert result.counts.failed == 0
         for path in ("a/one", "b/two", "b/three"):
             assert (target / path).read_bytes() == b"saved"
+
+
+@linux
+@needs_root
+def test_a_file_system_that_shows_all_files_as_somebody_else_s_gets_them_whole(client, source):
+    """As FAT does, and network file systems that map users: what we make there does not seem to be ours."""
+    (source / "large").write_bytes(random.Random(1).randbytes(12 * MIB))
+    (source / "link").symlink_to("large")
+    done = client.save(source)
+    results = []
+
+    def restore_as_mapped(place: Path) -> None:
+        """With the user that the system takes this thread for where files are concerned, and no other."""
+        ctypes.CDLL(None).setfsuid(NOBODY)
+        other = Client(client.storage, place / "cache")
+        results.append(other.restore(done.sid, place / "target"))
+        (place / "target" / "large").rename(place / "target" / temporary_name(b"large").decode())
+        results.append(other.restore(done.sid, place / "target"))
+
+    with tempfile.TemporaryDirectory() as name:
+        os.chown(name, NOBODY, NOBODY)
+        thread = threading.Thread(target=restore_as_mapped, args=(Path(name),))
+        thread.start()
+        thread.join()
+        first, again = results
+        assert (first.counts.failed, again.counts.failed) == (0, 0)
+        assert again.received < MIB, "what was there already is taken over"
+        restored = Path(name) / "target"
+        assert (restored / "large").stat().st_uid == NOBODY
+        assert (restored / "large").read_bytes() == (source / "large").read_bytes()
+        assert os.readlink(restored / "link") == "large"
+        assert leftovers(restored) == []
 
 
 def restore_over_read_only() -> list[tuple[str, str]]:

@@ -273,6 +273,34 @@ def test_a_survey_says_what_a_restore_then_does(client, source, target):
     assert result.counts.new == plan.new + plan.replaced - 1  # files; the folder is none
 
 
+@posix
+def test_a_survey_counts_what_keeps_its_size_and_time_and_what_gets_other_attributes(client, source, target):
+    for name in ("content", "mode", "time", "as it is", "kept"):
+        (source / name).write_bytes(b"saved" * 1000)
+    (source / "folder").mkdir()
+    os.utime(source / "kept", (OLDER, OLDER))
+    done = client.save(source)
+    client.restore(done.sid, target)
+    before = (target / "content").stat()
+    (target / "content").write_bytes(b"other" * 1000)
+    os.utime(target / "content", ns=(before.st_atime_ns, before.st_mtime_ns))
+    (target / "mode").chmod(0o600)
+    (target / "folder").chmod(0o711)
+    os.utime(target / "time", (OLDER, OLDER))
+    (target / "kept").chmod(0o600)
+    state = trees.describe(target)
+    plan = client.survey(done.sid, target, RestoreOptions(overwrite="if-newer"))
+    assert (plan.attributes, plan.first_attributes) == (2, "folder"), "the folder, and the file with the older time"
+    plan = client.survey(done.sid, target)
+    assert trees.describe(target) == state
+    assert (plan.new, plan.replaced, plan.attributes, plan.same) == (0, 1, 4, 1)
+    assert (plan.first_replaced, plan.first_attributes) == ("content", "folder")
+    assert plan.any
+    client.restore(done.sid, target)
+    assert same(source, target)
+    assert not client.survey(done.sid, target).any
+
+
 @linux
 def test_a_file_altered_behind_the_back_of_a_restore_is_found_when_verified(client, source, target):
     (source / "file").write_bytes(b"what was saved")

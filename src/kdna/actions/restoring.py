@@ -80,9 +80,10 @@ def restore_backup(
         if request.dry_run or request.path is None:
             counts.phase = "comparing"
             sink = caller.sink if request.dry_run else Silent()
-            plan = RestorePlan(backup, os.fsdecode(target), survey(reader, root, target, options, sink))
+            changes = survey(reader, manifest, root, target, options, counts, sink)
+            plan = RestorePlan(backup, os.fsdecode(target), changes)
         if not request.dry_run:
-            if plan and (plan.changes.new or plan.changes.replaced) and not confirm(plan):
+            if plan and plan.changes.any and not confirm(plan):
                 raise Declined("not confirmed: nothing was restored", "")
             if not (sub_path or request.includes or request.excludes):
                 counts.files_total, counts.bytes_total = manifest.stats.files, manifest.stats.bytes

@@ -274,6 +274,9 @@ def _plan(plan: RestorePlan) -> list[str]:
     changes = plan.changes
     first = f" (the first: {changes.first_replaced})" if changes.first_replaced else ""
     parts = [f"{changes.new:,} new", f"{changes.replaced:,} replaced{first}", f"{changes.same:,} as they are"]
+    if changes.attributes:
+        other = f"{changes.attributes:,} with other permissions, owners, times or extended attributes"
+        parts.append(f"{other} (the first: {changes.first_attributes})")
     if changes.kept:
         parts.append(f"{changes.kept:,} kept although they differ")
     when = moment(plan.backup.manifest.began)
@@ -312,6 +315,7 @@ def _restore_as_dict(result: RestoreResult) -> dict[str, Any]:
         else {
             "new": changes.new,
             "replaced": changes.replaced,
+            "attributes": changes.attributes,
             "same": changes.same,
             "kept": changes.kept,
             "bytes": changes.bytes,

@@ -24,14 +24,14 @@ from kdna.repository.lookup import Location
 from kdna.repository.reader import Reader
 from kdna.snapshot.attributes import Loss
 from kdna.snapshot.makers import Makers
+from kdna.snapshot.matching import Matcher, places_of
 from kdna.snapshot.node import ID, Node
 from kdna.snapshot.places import Places
 from kdna.snapshot.target import FULL, NoRoom, Piece, Target
-from kdna.snapshot.walk import Path, content_ids
+from kdna.snapshot.walk import Path
 
 _BATCH = 4 * 1024  # blobs that are fetched together
 _FIRST = 1024  # fewer at first, twice as many each time, so that there is soon something to do
-_WHOLE = Places(None)  # of a file without holes
 
 
 class _File(msgspec.Struct, eq=False):
@@ -78,8 +78,8 @@ class Assembler:
         self._counts = counts
         self._finished = finished
         self._problem = problem
+        self._matcher = Matcher(reader, target)
         self._makers: Makers[_File] = Makers(target, self._made)
-        self._hash = reader.seal.hasher(tree=False)
         self._wants: _Wants = {}
         self._wanted = 0  # blobs among them
         self._most = _FIRST  # blobs, before they are fetched
@@ -96,41 +96,10 @@ class Assembler:
         self._opened = iter(())
         self._makers.close()
 
-    def matches(self, path: Path, node: Node) -> bool:
-        """Whether a regular file with exactly the content of the node is at `path`. Raises OSError, `Damaged`."""
-        fd = self._target.open_file(path)
-        if fd is None:
-            return False
-        try:
-            if os.fstat(fd).st_size != node.size:
-                return False
-            places = _places(node)
-            return places.holes_are_empty(fd, node.size) and all(
-                self._holds(fd, places, at, place, blob) for blob, at, place in self._blobs(node, places)
-            )
-        finally:
-            os.close(fd)
-
-    def _blobs(self, node: Node, places: Places) -> Iterator[tuple[bytes, int, Location]]:
-        """The blobs of a file, where each begins in its content, and where it lies. Raises `Damaged`."""
-        at, end = 0, places.length(node.size)
-        for blob in content_ids(self._reader, node):
-            location = self._reader.place(blob)
-            if at + location.length > end:
-                raise Damaged(f"its content is longer than the {end} bytes it should have")
-            yield blob, at, location
-            at += location.length
-        if at != end:
-            raise Damaged(f"its content is {at} bytes instead of {end}")
-
-    def _holds(self, fd: int, places: Places, at: int, location: Location, blob: bytes) -> bool:
-        data = places.read(fd, at, location.length)
-        return len(data) == location.length and self._hash(data) == blob
-
     def add(self, path: Path, node: Node, older: os.stat_result | None) -> None:
         """Plan for a file; `older` is what has its place now. Raises OSError, `Damaged`, `TargetError`."""
         self._files += 1
-        file = _File(path, node, _places(node), self._files)
+        file = _File(path, node, places_of(node), self._files)
         old = self._target.open_file(path) if older and stat.S_ISREG(older.st_mode) and older.st_size else None
         left = self._leftover(file) if len(node.content) > ID or node.is_listed() else None
         file.begun = left is not None
@@ -154,7 +123,7 @@ class Assembler:
 
     def _plan(self, file: _File, left: int | None, old: int | None) -> None:
         """Take what is here, want what is not; a file of which all is here is complete."""
-        for blob, at, location in self._blobs(file.node, file.places):
+        for blob, at, location in self._matcher.blobs(file.node, file.places):
             if (left is None and old is None) or not self._found_here(file, left, old, at, location, blob):
                 file.wanted += 1
                 self._want(_Want(file, blob, at, location))
@@ -179,10 +148,10 @@ class Assembler:
         self, file: _File, left: int | None, old: int | None, at: int, location: Location, blob: bytes
     ) -> bool:
         """Whether a blob was left in its place by an earlier restore, or could be copied there from the old file."""
-        if left is not None and self._holds(left, file.places, at, location, blob):
+        if left is not None and self._matcher.holds(left, file.places, at, location, blob):
             self._counts.bytes += location.length
             return True
-        if old is not None and self._holds(old, file.places, at, location, blob):
+        if old is not None and self._matcher.holds(old, file.places, at, location, blob):
             self._put(file, at, file.places.read(old, at, location.length))
             return True
         return False
@@ -290,8 +259,3 @@ class Assembler:
 
 def _frame(location: Location) -> _Frame:
     return location.pack, location.number
-
-
-def _places(node: Node) -> Places:
-    extents = node.extra.extents if node.extra else None
-    return _WHOLE if extents is None else Places(extents)

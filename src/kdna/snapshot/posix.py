@@ -13,6 +13,7 @@ import functools
 import os
 import stat
 import sys
+import threading
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -178,9 +179,32 @@ def open_again(folder: Folder, name: bytes) -> int:
     return os.open(name, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=folder)
 
 
-def is_own(status: os.stat_result) -> bool:
-    """Whether an entry belongs to the user we are."""
-    return status.st_uid == os.geteuid()
+def is_own(folder: Folder, status: os.stat_result) -> bool:
+    """Whether an entry of an open folder belongs to the user we are, or whom its file system takes us for.
+
+    One that has no owners (FAT), or maps them (NFS, CIFS, sshfs), shows what we make as somebody else's.
+    """
+    return status.st_uid == os.geteuid() or status.st_uid == _owner_of_ours(folder)
+
+
+_OWNERS: dict[int, int] = {}  # of what we make: by device, the user whom the file system shows
+
+
+def _owner_of_ours(folder: Folder) -> int | None:
+    """Who the file system of a folder says owns what we make in it, found out by trying; None where we can't."""
+    device = os.fstat(folder).st_dev
+    if device not in _OWNERS:
+        name = b".kdna-%d-%d.own" % (os.getpid(), threading.get_ident())
+        try:
+            fd = create_file(folder, name)  # which is ours: there was none
+        except OSError:
+            return None
+        try:
+            _OWNERS[device] = os.fstat(fd).st_uid
+        finally:
+            os.close(fd)
+            remove(folder, name)
+    return _OWNERS[device]
 
 
 def remove(folder: Folder, name: bytes) -> None:
@@ -297,6 +321,12 @@ def file_has(fd: int, wanted: Attributes) -> bool:
     return _has(os.fstat(fd), read_xattrs(fd), wanted)
 
 
+def folder_has(folder: Folder, wanted: Attributes) -> bool:
+    """The same of an open folder, but for its time."""
+    status = os.fstat(folder)
+    return _has(status, read_xattrs(folder), wanted._replace(mtime=status.st_mtime_ns))
+
+
 def entry_has(folder: Folder, name: bytes, wanted: Attributes) -> bool:
     """Whether a symlink, a fifo or a device has its attributes already."""
     return _has(look(folder, name), read_xattrs_of(folder, name), wanted)
@@ -326,7 +356,7 @@ def make_entry(folder: Folder, name: bytes, make: Callable[[Folder, bytes], None
     try:
         room = open_folder(folder, room_name)
         try:
-            if not is_own(os.fstat(room)):
+            if not is_own(folder, os.fstat(room)):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             make(room, name)
             losses = apply_to_entry(room, name, wanted)

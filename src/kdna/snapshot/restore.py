@@ -24,6 +24,7 @@ from kdna.repository.reader import Reader
 from kdna.snapshot.assemble import Assembler
 from kdna.snapshot.attributes import Loss, Losses, loss
 from kdna.snapshot.manifest import Manifest
+from kdna.snapshot.matching import Matcher
 from kdna.snapshot.metadata import Owners, disk
 from kdna.snapshot.node import BLOCK, CHARACTER, FILE, FOLDER, Node
 from kdna.snapshot.select import Filter, Wanted
@@ -50,15 +51,22 @@ class RestoreOptions(msgspec.Struct, frozen=True):
 
 class Changes(msgspec.Struct):
     """What a restore would do to the target: numbers of entries, folders among them only where they replace something
-    else; and bytes written at most.
+    else or get other attributes; and bytes written at most.
     """
 
     new: int = 0
     replaced: int = 0
+    attributes: int = 0  # keep their content and get other permissions, owners, times or extended attributes
     same: int = 0
     kept: int = 0
     bytes: int = 0
     first_replaced: str = ""
+    first_attributes: str = ""
+
+    @property
+    def any(self) -> bool:
+        """Whether anything would be another than it is."""
+        return bool(self.new or self.replaced or self.attributes)
 
 
 def restore(
@@ -78,51 +86,96 @@ def restore(
         run.close()
 
 
-def survey(reader: Reader, root: Node, target: bytes, options: RestoreOptions, sink: Sink) -> Changes:
-    """What `restore` would do; changes nothing. Looks at kinds, sizes and times, not at content."""
-    changes = Changes()
+def survey(
+    reader: Reader, manifest: Manifest, root: Node, target: bytes, options: RestoreOptions, counts: Counts, sink: Sink
+) -> Changes:
+    """What `restore` would do; changes nothing. Files that may stay as they are get read, as a restore does it."""
+    owners = Owners(manifest.users, manifest.groups, options.numeric_ids)
     try:
-        place, base = _open_target(target, root, Owners({}, {}), create=False)
+        place, base = _open_target(target, root, owners, create=False)
     except FileNotFoundError:
         place, base = None, ()
+    run = _Survey(reader, place, options)
     try:
         for step in Walk(reader, root, options.filter):
+            counts.current = _shown((*base, *step.path))
             if step.problem:
                 sink.warning(_shown(step.path), str(step.problem))
             elif step.wanted == Wanted.YES:
-                _compare(changes, place, (*base, *step.path), step.node, options.overwrite)
+                run.count((*base, *step.path), step.node)
     finally:
         if place:
             place.close()
-    return changes
+    return run.changes
 
 
-def _compare(changes: Changes, place: Target | None, path: Path, node: Node, overwrite: Overwrite) -> None:
-    """Count what would happen to one entry."""
-    alike = kept = False
-    try:
-        there = place.look(path) if place else None
-        if place is not None and there is not None and node.kind != FOLDER:
-            alike = place.is_like(path, there, node)
-            if _is_folder(there):
-                place.check_gives_way(path)
-    except OSError:  # something in its way that a restore would replace, or report
-        there = None
-    except TargetError:
-        kept = True
-    if node.kind == FOLDER and (there is None or _is_folder(there)):
-        return
-    if there is None:
-        changes.new += 1
-        changes.bytes += node.data()
-    elif alike:
-        changes.same += 1
-    elif kept or _keeps(there, node, overwrite):
-        changes.kept += 1
-    else:
-        changes.replaced += 1
-        changes.bytes += node.data()
-        changes.first_replaced = changes.first_replaced or _shown(path)
+class _Survey:
+    """One run of `survey`."""
+
+    def __init__(self, reader: Reader, place: Target | None, options: RestoreOptions) -> None:
+        self.changes = Changes()
+        self._place = place  # None where there is nothing at all
+        self._matcher = Matcher(reader, place) if place else None
+        self._overwrite = options.overwrite
+
+    def count(self, path: Path, node: Node) -> None:
+        """Count what would happen to one entry."""
+        changes = self.changes
+        there = self._look(path)
+        if there is None:
+            if node.kind != FOLDER:
+                changes.new += 1
+                changes.bytes += node.data()
+        elif node.kind == FOLDER and _is_folder(there):
+            if not self._is_dressed(path, node):
+                self._count_attributes(path)
+        elif self._is_alike(path, there, node):
+            if _keeps(there, node, self._overwrite) or self._is_dressed(path, node):
+                changes.same += 1
+            else:
+                self._count_attributes(path)
+        elif _keeps(there, node, self._overwrite) or not self._gives_way(path):
+            changes.kept += 1
+        else:
+            changes.replaced += 1
+            changes.bytes += node.data()
+            changes.first_replaced = changes.first_replaced or _shown(path)
+
+    def _count_attributes(self, path: Path) -> None:
+        self.changes.attributes += 1
+        self.changes.first_attributes = self.changes.first_attributes or _shown(path)
+
+    def _look(self, path: Path) -> os.stat_result | None:
+        """What is at a path; None also for what a restore would replace on the way there, or report."""
+        try:
+            return self._place.look(path) if self._place else None
+        except OSError:
+            return None
+
+    def _is_alike(self, path: Path, there: os.stat_result, node: Node) -> bool:
+        """Whether an entry has the content it should have; of what is kept anyway, whether it looks so."""
+        if self._place is None or self._matcher is None:
+            return False
+        try:
+            if node.kind != FILE or _keeps(there, node, self._overwrite):
+                return self._place.is_like(path, there, node)
+            return stat.S_ISREG(there.st_mode) and self._matcher.matches(path, node)
+        except (OSError, Damaged, Missing):
+            return False
+
+    def _is_dressed(self, path: Path, node: Node) -> bool:
+        try:
+            return self._place is not None and self._place.has_attributes(path, node)
+        except OSError:
+            return False
+
+    def _gives_way(self, path: Path) -> bool:
+        try:
+            if self._place is not None:
+                self._place.check_gives_way(path)
+        except TargetError:
+            return False
+        return True
 
 
 def _open_target(path: bytes, root: Node, owners: Owners, create: bool) -> tuple[Target, Path]:
@@ -157,6 +210,7 @@ class _Restorer:
         self._counts = counts
         self._sink = sink
         self._losses = Losses()
+        self._matcher = Matcher(reader, target)
         self._assembler = Assembler(reader, target, counts, self._finished, self._problem)
         self._twins = Twins(target, self._assembler.flush)
         self._folders: list[tuple[Path, Node]] = []  # to get their attributes at the end
@@ -293,7 +347,7 @@ class _Restorer:
         if there is not None:
             if _is_folder(there):
                 self._target.check_gives_way(path)
-            elif self._assembler.matches(path, node) and self._touched_up(path, node):
+            elif self._matcher.matches(path, node) and self._touched_up(path, node):
                 self._counts.unchanged += 1
                 self._counts.bytes += node.data()
                 return
@@ -345,7 +399,7 @@ class _Restorer:
             path = (*base, *step.path)
             if step.node.kind == FILE and not step.problem and path not in self._left:
                 with self._reporting(path):
-                    if not self._assembler.matches(path, step.node):
+                    if not self._matcher.matches(path, step.node):
                         raise TargetError("is not what was saved when it is read back")
 
 

@@ -150,8 +150,8 @@ class Target:
             with self._folders.at(path) as folder:
                 disk.apply_to_folder(folder, _opened_up(disk.look_at_folder(folder)))
         except PermissionError:
-            if disk.is_own(status):  # and we are not root, who could have opened it
-                with self._folders.at(path[:-1]) as above:
+            with self._folders.at(path[:-1]) as above:
+                if disk.is_own(above, status):  # and we are not root, who could have opened it
                     disk.apply_to_entry(above, path[-1], _opened_up(status))
 
     def finish_folder(self, path: Path, node: Node) -> list[Loss]:
@@ -166,10 +166,10 @@ class Target:
         try:
             with self._folders.at(path[:-1]) as folder:
                 fd = disk.open_file(folder, temporary_name(path[-1]))
+                if _is_ours(folder, os.fstat(fd)):
+                    return fd
         except OSError:
             return None
-        if _is_ours(os.fstat(fd)):
-            return fd
         os.close(fd)
         return None
 
@@ -231,6 +231,21 @@ class Target:
                 if disk.file_has(fd, wanted):
                     return []
                 return disk.apply_to_file(fd, wanted) if _is_alone(fd, folder, path[-1]) else None
+            finally:
+                os.close(fd)
+
+    def has_attributes(self, path: Path, node: Node) -> bool:
+        """Whether what is at a path has the attributes already that it should have; of a folder, all but its time."""
+        wanted = self.attributes(node)
+        if node.kind == FOLDER:
+            with self._folders.at(path) as folder:
+                return disk.folder_has(folder, wanted)
+        with self._folders.at(path[:-1]) as folder:
+            if node.kind != FILE:
+                return disk.entry_has(folder, path[-1], wanted)
+            fd = disk.open_file(folder, path[-1])
+            try:
+                return disk.file_has(fd, wanted)
             finally:
                 os.close(fd)
 
@@ -318,9 +333,9 @@ def _create_over(folder: disk.Folder, name: bytes, mode: int = NOBODY_ELSE) -> i
         return disk.create_file(folder, name, mode)
 
 
-def _is_ours(status: os.stat_result) -> bool:
+def _is_ours(folder: disk.Folder, status: os.stat_result) -> bool:
     """Whether what has a temporary name is certain to be nothing but a file that a restore of ours has begun."""
-    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and disk.is_own(status)
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and disk.is_own(folder, status)
 
 
 def _is_alone(fd: int, folder: disk.Folder, name: bytes) -> bool:
@@ -338,7 +353,7 @@ def _is_alone(fd: int, folder: disk.Folder, name: bytes) -> bool:
 def _continue(folder: disk.Folder, name: bytes) -> int:
     """Open a file that was begun, for what comes next. Raises `TargetError` when it was exchanged for another."""
     fd = disk.open_again(folder, name)
-    if _is_ours(os.fstat(fd)) and _is_alone(fd, folder, name):
+    if _is_ours(folder, os.fstat(fd)) and _is_alone(fd, folder, name):
         return fd
     os.close(fd)
     raise TargetError("somebody else put a file of theirs in its place while it was being made")

@@ -167,7 +167,7 @@ def open_again(folder: Folder, name: bytes) -> int:
     return os.open(_at_no_link(folder, name), os.O_RDWR | os.O_BINARY | os.O_NOINHERIT)
 
 
-def is_own(status: os.stat_result) -> bool:
+def is_own(folder: Folder, status: os.stat_result) -> bool:
     """Whether an entry belongs to the user we are: here, whether we may write to it, which opening it will tell."""
     return True
 
@@ -275,6 +275,11 @@ def file_has(fd: int, wanted: Attributes) -> bool:
     status = os.fstat(fd)
     same_bit = bool(status.st_mode & stat.S_IWUSR) == bool(wanted.mode & stat.S_IWUSR)
     return same_bit and status.st_mtime_ns // 100 == wanted.mtime // 100
+
+
+def folder_has(folder: Folder, wanted: Attributes) -> bool:
+    """Always: a folder has no attributes here but its time, which is not asked for."""
+    return True
 
 
 def entry_has(folder: Folder, name: bytes, wanted: Attributes) -> bool:

@@ -16,8 +16,8 @@ import msgspec
 from kdna.errors import Damaged, Missing, TargetError
 from kdna.progress import Counts
 from kdna.repository.reader import Reader
-from kdna.snapshot.assemble import Assembler
 from kdna.snapshot.manifest import Manifest
+from kdna.snapshot.matching import Matcher
 from kdna.snapshot.metadata import Owners, disk
 from kdna.snapshot.node import BLOCK, CHARACTER, FIFO, FILE, FOLDER, SYMLINK, Node
 from kdna.snapshot.select import IGNORE_FILE, NO_RULES, Rules, rules_of
@@ -73,8 +73,7 @@ class _Comparison:
         self._target = target
         self._counts = counts
         self._rules = rules
-        # Only asked whether files match; it writes nothing.
-        self._assembler = Assembler(reader, target, counts, lambda *_: None, lambda *_: None)
+        self._matcher = Matcher(reader, target)
 
     def run(self, root: Node, base: Path) -> Iterator[Difference]:
         """Differences, in the order of the walk; what is extra in a folder comes behind it."""
@@ -145,7 +144,7 @@ class _Comparison:
             if (fd := self._target.open_file(path)) is None:
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             os.close(fd)
-            if not self._assembler.matches(path, node):
+            if not self._matcher.matches(path, node):
                 yield Way.CONTENT
             self._counts.bytes += node.data()
         elif node.kind != FOLDER and not self._target.is_like(path, there, node):
