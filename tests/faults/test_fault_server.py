@@ -9,6 +9,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -111,6 +112,28 @@ def test_a_disk_that_fails_on_the_server_ends_the_backup_and_is_no_unreadable_fi
     second = good.save(source, "two").sid
     assert good.restore(second, tmp_path / "target").warnings == []
     assert same(source, tmp_path / "target")
+
+
+def test_a_folder_that_cannot_be_opened_to_flush_it_is_told_and_flushed_later(tmp_path, monkeypatch, client):
+    if not PROGRAM or sys.platform != "linux":
+        pytest.skip("needs OpenSSH's sftp-server, and Linux to take its handles away")
+    import resource  # Linux has it
+
+    with serving(tmp_path / "some", PROGRAM, monkeypatch) as server:
+        storage = client(server, tmp_path / "root", tmp_path / "cache").storage()
+        for name in ("sessions/one", "snapshots/other"):
+            storage.create(name, [b"token"])
+        storage.sync()
+        (pid,) = (pid for pid in children(server.pid) if Path(f"/proc/{pid}/comm").read_text() == "sftp-server\n")
+        usual = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, usual[1]))
+        storage.promote("sessions/one", "snapshots/one")  # which takes no handle
+        for _ in range(2):
+            with pytest.raises(StorageError, match="could not flush a folder"):
+                storage.sync()
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, usual)
+        storage.sync()
+        client.close()
 
 
 def test_a_server_with_few_handles_is_enough(tmp_path, source, monkeypatch, client):

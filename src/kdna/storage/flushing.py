@@ -15,6 +15,7 @@ from kdna.storage.transfer import Later, in_flight
 _AT_ONCE = 64  # folders flushed at the same time
 _MOST_AHEAD = 8  # handles opened ahead of a flush: some servers have few
 _GONE = (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath)
+_REFUSED = (asyncssh.SFTPFailure, asyncssh.SFTPPermissionDenied, asyncssh.SFTPBadMessage, asyncssh.SFTPOpUnsupported)
 _Handle = asyncssh.SFTPClientFile
 
 
@@ -44,13 +45,18 @@ class Flusher:
     async def flush(self, link: Link, folders: Iterable[bytes], perhaps: Iterable[bytes] = ()) -> None:
         """Flush folders, those left out that are not there any more; and such as may not be ours to open.
 
-        Raises `StorageError`.
+        A server that flushed none of them, now or before, is one that can't. Raises `StorageError` when another failed.
         """
         if not self.able:
             return
         needed = set(folders)
-        flushes = [self._flush(link, path) for path in needed]
+        refusals: list[asyncssh.SFTPError] = []
+        flushes = [self._flush(link, path, refusals) for path in needed]
         await in_flight([*flushes, *(self._try(link, path) for path in perhaps if path not in needed)], _AT_ONCE)
+        if refusals and self._succeeded:
+            reason = refusals[0].reason
+            raise StorageError(f"the server could not flush a folder to its disk ({reason})") from refusals[0]
+        self.able = not refusals
 
     async def _handle(self, link: Link, path: bytes) -> _Handle:
         """The handle of a folder, asked for anew where it could not be had before: the folder may have been made."""
@@ -60,21 +66,20 @@ class Flusher:
                 return await early
         return await _open(link, path)
 
-    async def _flush(self, link: Link, path: bytes) -> None:
+    async def _flush(self, link: Link, path: bytes, refusals: list[asyncssh.SFTPError]) -> None:
+        """Flush one folder, or add to the `refusals`."""
         try:
             handle = await self._handle(link, path)
         except _GONE:
             return  # removed since
-        except (asyncssh.SFTPFailure, asyncssh.SFTPPermissionDenied, asyncssh.SFTPBadMessage):
-            self.able = False  # not a server that opens folders
+        except _REFUSED as error:
+            refusals.append(error)
             return
         try:
             await handle.fsync()
             self._succeeded = True
-        except (asyncssh.SFTPOpUnsupported, asyncssh.SFTPFailure, asyncssh.SFTPBadMessage) as error:
-            if self._succeeded:
-                raise StorageError(f"the server could not flush a folder to its disk ({error.reason})") from error
-            self.able = False
+        except _REFUSED as error:
+            refusals.append(error)
         finally:
             self._later(handle.close())
 
