@@ -1,9 +1,10 @@
-"""A real SFTP server whose disk fails, that has few handles, answers in crumbs, or loses the answer to a commit."""
+"""A real SFTP server whose disk fails, that has few handles, answers in crumbs, replaces files, or loses an answer."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import random
 import shutil
@@ -13,13 +14,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import asyncssh
 import pytest
 from backups import Client, same
 
-from kdna.errors import KdnaError, StorageError
+from kdna.errors import Exists, KdnaError, StorageError
 from kdna.storage.address import Address, parse_address
 from kdna.storage.base import Storage
 from kdna.storage.login import Timing
@@ -162,7 +164,7 @@ class Crumbs(asyncssh.SFTPServer):
 
 
 @contextlib.contextmanager
-def crumbling(server: Server, kind: type[Crumbs]) -> Iterator[int]:
+def odd(server: Server, kind: type[asyncssh.SFTPServer]) -> Iterator[int]:
     """Another SSH server beside `server`, with its keys; its port."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
@@ -204,10 +206,110 @@ def test_a_server_that_gives_a_few_bytes_at_a_time_is_asked_until_all_are_there(
     sid = client(own_sshd, root, tmp_path / "cache").save(source, "one").sid
     for most in (7001, 1000):
         kind = type("Some", (Crumbs,), {"most": most})
-        with crumbling(own_sshd, kind) as port:
+        with odd(own_sshd, kind) as port:
             one = client(own_sshd, root, tmp_path / f"fresh{most}", port)
             assert one.restore(sid, tmp_path / f"target{most}").warnings == []
         assert same(source, tmp_path / f"target{most}")
+
+
+class Replacing(asyncssh.SFTPServer):
+    """Renames as rename(2) does: what has the name is gone."""
+
+    def rename(self, oldpath, newpath):
+        os.replace(self.map_path(oldpath), self.map_path(newpath))
+
+
+class NoLinks(asyncssh.SFTPServer):
+    def link(self, oldpath, newpath):
+        raise asyncssh.SFTPOpUnsupported("no links")
+
+
+class ReplacingNoLinks(Replacing, NoLinks):
+    pass
+
+
+class ReplacingAlways(ReplacingNoLinks):
+    def open(self, path, pflags, attrs):
+        return super().open(path, pflags & ~asyncssh.FXF_EXCL, attrs)
+
+
+@pytest.mark.parametrize("kind", [Replacing, NoLinks, ReplacingNoLinks])
+def test_a_name_is_given_once_whatever_a_server_makes_of_a_rename(tmp_path, own_sshd, client, kind):
+    root = tmp_path / "root"
+    with odd(own_sshd, kind) as port:
+        one, other = (client(own_sshd, root, tmp_path / "cache", port).storage() for _ in range(2))
+        for name in ("repository", "packs/3/one", "packs/3/two"):
+            one.create(name, [b"first"])
+            for storage in (one, other):
+                with pytest.raises(Exists):
+                    storage.create(name, [b"second"])
+            assert other.read(name) == b"first"
+        soon(lambda: not list((root / "tmp").iterdir()))
+
+        def gets(name: str, storage: Storage) -> bool:
+            try:
+                storage.create(name, [os.urandom(10)])
+            except StorageError:
+                return False
+            return True
+
+        with ThreadPoolExecutor(8) as pool:
+            for number in range(20):
+                assert sum(pool.map(gets, [f"tags/{number}"] * 8, [one, other] * 4)) == 1
+        soon(lambda: not list((root / "tmp").iterdir()))
+        client.close()
+
+
+def test_a_claim_that_somebody_left_is_told_and_respected(tmp_path, own_sshd, client):
+    root = tmp_path / "root"
+    with odd(own_sshd, ReplacingNoLinks) as port:
+        storage = client(own_sshd, root, tmp_path / "cache", port).storage()
+        storage.create("tags/one", [b"x"])
+        claim = root / "tmp" / f"claim-{hashlib.sha256(b'tags/two').hexdigest()[:32]}"
+        claim.touch()
+        with pytest.raises(StorageError, match="another client is about to store") as raised:
+            storage.create("tags/two", [b"x"])
+        assert str(claim) in raised.value.hint
+        claim.unlink()
+        storage.create("tags/two", [b"x"])
+        client.close()
+
+
+def test_a_claim_of_ours_outlives_a_lost_connection(tmp_path, own_sshd):
+    cuts = []
+
+    class Cutting(ReplacingNoLinks):
+        """Loses the connection when it is asked whether a name is taken, which is after the claim to it was made."""
+
+        def lstat(self, path):
+            if path.endswith(b"tags/two") and not cuts:
+                cuts.append(path)
+                bad_link.cut()
+            return super().lstat(path)
+
+    with odd(own_sshd, Cutting) as port:
+        bad_link = Proxy(("127.0.0.1", port))
+        with (own_sshd.home / ".ssh" / "known_hosts").open("a") as file:
+            file.write(f"[127.0.0.1]:{bad_link.port} {own_sshd.host_key}\n")
+        storage = through(own_sshd, bad_link, tmp_path / "root")
+        storage.create("tags/one", [b"x"])
+        storage.create("tags/two", [b"x"])
+        assert cuts
+        assert storage.read("tags/two") == b"x"
+        soon(lambda: not list((tmp_path / "root" / "tmp").glob("claim-*")))
+        storage.close()
+        bad_link.close()
+
+
+def test_a_server_where_nothing_can_be_made_once_only_is_refused(tmp_path, own_sshd, client):
+    root = tmp_path / "root"
+    with odd(own_sshd, ReplacingAlways) as port:
+        storage = client(own_sshd, root, tmp_path / "cache", port).storage()
+        with pytest.raises(StorageError, match="replaces files") as raised:
+            storage.create("repository", [b"x"])
+        assert raised.value.hint
+        assert storage.list("") == []
+        client.close()
 
 
 def test_a_file_that_ends_before_its_end_is_never_taken_for_whole(tmp_path, source, own_sshd, client):
@@ -216,7 +318,7 @@ def test_a_file_that_ends_before_its_end_is_never_taken_for_whole(tmp_path, sour
     seen = 0
     for end in (0, 3000, 50_000, 120_000):
         kind = type("Cut", (Crumbs,), {"most": 65536, "end": end})
-        with crumbling(own_sshd, kind) as port:
+        with odd(own_sshd, kind) as port:
             one = client(own_sshd, root, tmp_path / f"fresh{end}", port)
             target = tmp_path / f"target{end}"
             try:

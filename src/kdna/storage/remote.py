@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from kdna.storage.flushing import Flusher
 from kdna.storage.link import Link
 from kdna.storage.listing import entries
 from kdna.storage.names import TEMPORARY, is_name, temporary_name
+from kdna.storage.naming import NEW_FILE, Namer
 from kdna.storage.sftp_answers import above, exists, explained, is_folder, leading_to, room
 from kdna.storage.ssh import LOST
 from kdna.storage.ssh_library import asyncssh
@@ -22,7 +22,6 @@ from kdna.storage.transfer import Later, download, in_flight, upload
 
 T = TypeVar("T")
 
-_NEW_FILE = asyncssh.FXF_WRITE | asyncssh.FXF_CREAT | asyncssh.FXF_EXCL
 _READ_ONLY = asyncssh.SFTPAttrs(permissions=0o444)
 _PRIVATE = asyncssh.SFTPAttrs(permissions=0o700)
 _AT_ONCE = 64  # folders listed, or names looked for, at the same time; each needs a handle on the server
@@ -47,6 +46,7 @@ class RemoteFolder:
         self._furnished: set[bytes] = set()  # folders that were made together with the root
         self._later = Later()
         self._flusher = Flusher(self._later)
+        self._namer = Namer(self._later)
 
     async def space(self, link: Link, _again: bool) -> Space | None:
         """Room on the file system."""
@@ -75,14 +75,14 @@ class RemoteFolder:
         folder = above(self._path(name))
         self._flusher.expect(link, folder)
         async with link.lane(_size(parts)) as sftp:
-            await self._store(sftp, link.distant, name, parts, again, before)
+            await self._store(link, sftp, name, parts, again, before)
         self._touched.add(folder)
         self._unsynced.add(name)
 
     async def _store(
         self,
+        link: Link,
         sftp: asyncssh.SFTPClient,
-        distant: bool,
         name: str,
         parts: Sequence[bytes | memoryview],
         again: bool,
@@ -91,10 +91,10 @@ class RemoteFolder:
         temporary, size = temporary_name(), _size(parts)
         try:
             if not (again and await self._is_ours(sftp, name, parts, size)):
-                await self._write_temporary(sftp, distant, temporary, parts)
+                await self._write_temporary(sftp, link.distant, temporary, parts)
                 if before is not None and not await _succeeds(before):
                     raise StorageError(f"{self._shown(name)} was not stored, because another object was not")
-                await self._publish(sftp, temporary, name)
+                await self._publish(link, sftp, temporary, name)
         except LOST:
             raise
         except StorageError:
@@ -137,7 +137,7 @@ class RemoteFolder:
     async def _write_temporary(
         self, sftp: asyncssh.SFTPClient, distant: bool, name: str, parts: Sequence[bytes | memoryview]
     ) -> None:
-        open_it = partial(sftp.open, self._path(name), _NEW_FILE, _READ_ONLY, encoding=None, block_size=None)
+        open_it = partial(sftp.open, self._path(name), NEW_FILE, _READ_ONLY, encoding=None, block_size=None)
         try:
             file = await open_it()
         except asyncssh.SFTPNoSuchFile:
@@ -156,29 +156,14 @@ class RemoteFolder:
             except asyncssh.SFTPOpUnsupported:
                 self._flushes_files = False
 
-    async def _publish(self, sftp: asyncssh.SFTPClient, temporary: str, name: str) -> None:
+    async def _publish(self, link: Link, sftp: asyncssh.SFTPClient, temporary: str, name: str) -> None:
         """Give a finished file its name, only if nobody has it."""
         old, new = self._path(temporary), self._path(name)
         try:
-            await self._name_exclusively(sftp, old, new)
+            await self._namer.name(link, sftp, old, new)
         except asyncssh.SFTPNoSuchFile:
             await self._make_folder(sftp, above(new))
-            await self._name_exclusively(sftp, old, new)
-
-    async def _name_exclusively(self, sftp: asyncssh.SFTPClient, old: bytes, new: bytes) -> None:
-        """RENAME of SFTP version 3, which refuses an existing target; hardlink@openssh.com where it is forbidden.
-
-        A server set to append-only forbids renaming and removing: the temporary name then stays beside the new.
-        """
-        try:
-            await sftp.rename(old, new)
-        except (asyncssh.SFTPPermissionDenied, asyncssh.SFTPOpUnsupported) as refusal:
-            try:
-                await sftp.link(old, new)
-            except asyncssh.SFTPOpUnsupported:
-                raise refusal from None
-            with contextlib.suppress(asyncssh.SFTPPermissionDenied, asyncssh.SFTPFailure):
-                await sftp.remove(old)
+            await self._namer.name(link, sftp, old, new)
 
     async def _discard(self, sftp: asyncssh.SFTPClient, temporary: str) -> None:
         """Remove an upload that came to nothing, if the server lets us."""
