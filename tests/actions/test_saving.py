@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
+from kdna.actions import identity
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import Wanted, list_backups
 from kdna.actions.keys import access_key
@@ -69,6 +72,30 @@ def test_two_repositories_have_chains_of_their_own(caller: Caller, request_: Sav
     found = list_backups(caller, Wanted(server="nas")).backups
     assert [backup.manifest.client.number for backup in found] == [1, 2]
     assert list_backups(caller, Wanted(server="b")).backups[0].manifest.client.number == 1
+
+
+def test_nobody_waits_for_a_turn_while_packs_are_sent(
+    caller: Caller, request_: SaveRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "_LOCK_SECONDS", 0.1)
+    create, sending, go_on = LocalStorage.create, threading.Event(), threading.Event()
+
+    def slowly(storage: LocalStorage, name: str, parts: Sequence[bytes | memoryview]) -> None:
+        if name.startswith(f"{layout.PACKS}/"):
+            sending.set()
+            go_on.wait(30)
+        create(storage, name, parts)
+
+    monkeypatch.setattr(LocalStorage, "create", slowly)
+    with ThreadPoolExecutor(1) as pool:
+        saving = pool.submit(save, caller, request_)
+        try:
+            assert sending.wait(30)
+            with identity.turn(caller.home, "another repository", {}) as turn:
+                assert turn.client.number == 1
+        finally:
+            go_on.set()
+        assert saving.result(30).snapshot
 
 
 def test_the_backup_before_tells_how_much_there_is_to_do(caller: Caller, request_: SaveRequest) -> None:

@@ -18,7 +18,8 @@ from kdna.config.home import Home
 from kdna.errors import ConfigError
 from kdna.snapshot.manifest import Client
 
-_LOCK_SECONDS = 60.0
+# Longer than a commit takes whose server falls silent: 45 seconds until that is noticed, and 60 to connect again.
+_LOCK_SECONDS = 180.0
 _LIMIT = 1 << 20  # bytes
 
 

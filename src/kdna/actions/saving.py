@@ -208,6 +208,7 @@ class _Job:
             with self._progress(parent):
                 saved = save(store, reader, self.source, parent, self._options, self._counts, self._caller.sink)
             self._counts.phase = "finishing"
+            session.finish_packs()  # before the turn, for which other backups may be waiting
             with turn(self._caller.home, repository.id, clients) as mine:
 
                 def describe(sent: int) -> bytes:

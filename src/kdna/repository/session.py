@@ -257,9 +257,13 @@ class Session:
         if packs:
             self._publish_segment(packs)
 
+    def finish_packs(self) -> None:
+        """Return when everything put so far is stored, so that only small records are left for a commit to send."""
+        self._pipeline.finish()
+
     def _all_arrived(self) -> list[PackTable]:
         """Wait until everything put so far is stored; the packs that are in no segment yet."""
-        self._pipeline.finish()
+        self.finish_packs()
         packs, self._arrived, self._arrived_blobs = self._arrived, [], 0
         return packs
 
