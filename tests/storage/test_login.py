@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -349,6 +350,41 @@ def served(identity: Server, server: Callable[[], asyncssh.SSHServer]) -> Iterat
 def test_a_dead_agent_is_as_good_as_none(sshd: Server, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSH_AUTH_SOCK", "/nowhere/agent")
     connect(sshd.address)
+
+
+@pytest.fixture
+def silent_agent(
+    own_sshd: Server, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """An ssh agent that takes connections and says nothing, and ends after ten seconds."""
+    path = tmp_path_factory.mktemp("a") / "s"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        end = threading.Timer(10, listening.close)
+        end.start()
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
+        yield
+        end.cancel()
+
+
+@pytest.mark.usefixtures("silent_agent")
+def test_an_agent_that_never_answers_is_as_good_as_none(own_sshd: Server, connect: Connect) -> None:
+    for key_file in (str(own_sshd.key), None):
+        began = time.monotonic()
+        connection = connect(own_sshd.address, key_file=key_file, timing=Timing(connect=1))
+        assert connection.authentication == f"key file {own_sshd.key}"
+        assert time.monotonic() - began < 5
+
+
+@pytest.mark.usefixtures("silent_agent")
+def test_without_another_key_an_agent_that_never_answers_is_named(own_sshd: Server, connect: Connect) -> None:
+    own_sshd.key.unlink()
+    began = time.monotonic()
+    with pytest.raises(LoginRefused, match="ssh agent, which may have the key for it, does not answer") as raised:
+        connect(own_sshd.address, timing=Timing(connect=1))
+    assert "ssh-add -l" in raised.value.hint
+    assert time.monotonic() - began < 5
 
 
 def test_a_jump_host_leads_to_the_server(own_sshd: Server, connect: Connect, tmp_path: Path) -> None:

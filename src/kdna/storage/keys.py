@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import sys
@@ -25,6 +26,7 @@ class Offer(msgspec.Struct):
     tried: list[str] = []
     used: str = ""
     agent: asyncssh.SSHAgentClient | None = None
+    agent_silent: bool = False  # it was there, and did not say which keys it holds
     certificates: list[asyncssh.SSHCertificate] = []  # each goes with the key it is about
 
     def next(self) -> asyncssh.SSHKeyPair | None:
@@ -49,15 +51,17 @@ async def gather_keys(
     certificate_files: Sequence[str],
     agent_socket: str | None,
     identities_only: bool,
+    patience: float,
 ) -> Offer:
     """Collect what can be offered.
 
     An explicit `key_file` is offered alone. Otherwise: the IdentityFiles of the ssh config, the other keys of
     the agent (unless IdentitiesOnly), and the default files where the config names none. A file with a
-    passphrase is used through the agent if that holds its key.
+    passphrase is used through the agent if that holds its key. An agent that says nothing for `patience` seconds
+    counts as none.
     """
-    offer = Offer(agent=await _connect_agent(agent_socket), certificates=_certificates(certificate_files))
-    agent_keys = await _agent_keys(offer.agent)
+    offer = Offer(certificates=_certificates(certificate_files))
+    agent_keys = await _agent_keys(offer, agent_socket, patience)
     named = [key_file] if key_file else list(identity_files)
     for name in named:
         _add_file(offer, name, agent_keys, named=True)
@@ -139,10 +143,18 @@ async def _connect_agent(socket: str | None) -> asyncssh.SSHAgentClient | None:
         return None
 
 
-async def _agent_keys(agent: asyncssh.SSHAgentClient | None) -> Sequence[asyncssh.SSHKeyPair]:
-    if agent is None:
-        return []
+async def _agent_keys(offer: Offer, socket: str | None, patience: float) -> Sequence[asyncssh.SSHKeyPair]:
+    """The keys of the agent, which belongs to the offer from then on."""
+
+    async def ask() -> Sequence[asyncssh.SSHKeyPair]:
+        offer.agent = await _connect_agent(socket)
+        return await offer.agent.get_keys() if offer.agent else []
+
     try:
-        return await agent.get_keys()
+        return await asyncio.wait_for(ask(), patience)
+    except asyncio.TimeoutError:
+        offer.agent_silent = True
+        offer.close()
     except (OSError, asyncssh.Error, ValueError):
-        return []
+        pass
+    return []

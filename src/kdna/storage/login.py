@@ -127,16 +127,18 @@ async def _connect(
     known = _known_hosts(options)
     # A HostKeyAlias stands for host and port together, as in ssh.
     host, port = (options.host_key_alias, SSH_PORT) if options.host_key_alias else (options.host, options.port)
+    patience = cast("float | None", config.get("ConnectTimeout")) or route.timing.connect
     offer = await gather_keys(
         key_file,
         cast("list[str]", config.get("IdentityFile", [])),
         cast("list[str]", config.get("CertificateFile", [])),
         cast("str | None", config.get("IdentityAgent", "")),
         bool(config.get("IdentitiesOnly")),
+        patience,
     )
     owner = _Owner(offer)
     try:
-        channel = None if tunnel else await _begun(route, options)
+        channel = None if tunnel else await _begun(route, options, patience)
         connection = await asyncssh.connect(
             address.host,
             address.port or (),
@@ -152,7 +154,7 @@ async def _connect(
             x509_trusted_certs=None,
             encryption_algs=() if config.get("Ciphers") else _CIPHERS,
             compression_algs=None,
-            connect_timeout=config.get("ConnectTimeout") or route.timing.connect,
+            connect_timeout=patience,
             keepalive_interval=config.get("ServerAliveInterval") or route.timing.keepalive,
             keepalive_count_max=config.get("ServerAliveCountMax") or route.timing.missed,
             agent_forwarding=False,
@@ -171,7 +173,7 @@ async def _connect(
     route.authentication = offer.used or "no key was needed"
 
 
-async def _begun(route: _Route, options: asyncssh.SSHClientConnectionOptions) -> socket.socket | None:
+async def _begun(route: _Route, options: asyncssh.SSHClientConnectionOptions, patience: float) -> socket.socket | None:
     """The connection that was begun, once it is made, if it leads where the config does. Raises `asyncio.TimeoutError`.
 
     It is used once: whoever connects again does all of it again.
@@ -183,7 +185,6 @@ async def _begun(route: _Route, options: asyncssh.SSHClientConnectionOptions) ->
     if (dial.host, dial.port) != (options.host, options.port) or any((*other_ways, options.canonicalize_hostname)):
         dial.end()
         return None
-    patience = cast("float | None", options.config.get("ConnectTimeout")) or route.timing.connect
     try:
         return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(dial.made)), patience)
     except asyncio.TimeoutError:
@@ -298,6 +299,11 @@ def _explained_host_key(error: Exception, owner: _Owner, known: KnownHosts, host
 
 
 def _explained_refusal(offer: Offer, who: str, options: asyncssh.SSHClientConnectionOptions) -> LoginRefused:
+    if offer.agent_silent:
+        return LoginRefused(
+            f"{who} refused the login, and the ssh agent, which may have the key for it, does not answer",
+            "Try 'ssh-add -l'. If that waits too, start the agent anew, or name a key file without a passphrase.",
+        )
     if offer.locked:
         name = offer.locked[0]
         return LoginRefused(
