@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from msgspec.structs import replace
 from kdna.actions import auto_journal, auto_running
 from kdna.actions.auto_backups import Wish, create_auto_backup
 from kdna.actions.auto_journal import Journal, Run
+from kdna.actions.auto_outlook import project_of
 from kdna.actions.auto_running import Outcome, run_due, run_now
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import Wanted, list_backups
+from kdna.actions.saving import SaveRequest, add_backup
 from kdna.actions.servers import NewServer, add_server
 from kdna.clock import EPOCH
 from kdna.config.file import edit, load
@@ -324,6 +327,117 @@ def test_a_journal_that_cannot_be_written_keeps_no_backup_from_being_made(
     assert outcome.error is None
     assert len(stored(caller)) == 2
     assert "not in the journal" in sink.notices[0]
+
+
+def keep_from_being_written(*files: Path) -> None:
+    """As on a full disk, what is in the files stays; for nothing new there is a place."""
+    for file in files:
+        (file.parent / f".{file.name}.new").mkdir(parents=True)
+
+
+def journal_of(caller: Caller) -> Path:
+    (path,) = (caller.home.state / "auto-backups").glob("*.json")
+    return path
+
+
+@pytest.mark.parametrize("lacking", ["journal", "kdna.conf"])
+def test_one_record_of_a_run_is_enough_for_old_backups_to_go(
+    caller: Caller, backup: AutoBackup, disk: Path, lacking: str
+) -> None:
+    with edit(caller.home) as document:
+        document.update_auto_backup(replace(backup, settings={"keep_last": "2"}))
+    for _ in range(2):
+        run_now(caller, "B2", Counts())
+    keep_from_being_written(caller.home.conf if lacking == "kdna.conf" else journal_of(caller))
+    outcome = run_now(caller, "B2", Counts())
+    assert outcome.run is not None
+    assert (outcome.run.result, outcome.run.forgotten) == ("done", 1)
+    assert len(stored(caller)) == 2
+
+
+def test_a_run_of_which_there_is_no_record_deletes_no_backup(caller: Caller, backup: AutoBackup, disk: Path) -> None:
+    with edit(caller.home) as document:
+        document.update_auto_backup(replace(backup, settings={"keep_last": "2"}))
+    for _ in range(2):
+        run_now(caller, "B2", Counts())
+    with edit(caller.home) as document:  # else the third may be in the second of these, which is recorded
+        document.update_auto_backup(replace(document.find_auto_backup("B2"), timestamp=backup.timestamp))
+    before = stored(caller)
+    keep_from_being_written(caller.home.conf, journal_of(caller))
+    sink = Silent()
+    outcome = run_now(replace(caller, sink=sink), "B2", Counts())
+    assert outcome.run is not None
+    assert (outcome.run.result, outcome.run.forgotten) == ("done", 0)
+    assert stored(caller)[:-1] == before
+    assert "old backups were all kept, because this run could not be recorded" in sink.notices
+    assert sum("not in the journal" in notice for notice in sink.notices) == 1
+
+
+def yearly(caller: Caller, tmp_path: Path, **more: str) -> AutoBackup:
+    """An auto-backup that is due since the first of January, by the true clock, which backups are dated by."""
+    made = replace(make(caller, tmp_path, start="2020-01-01"), frequency="0 0 1 1 *", since="2020-06-01T12:00:00")
+    with edit(caller.home) as document:
+        document.update_auto_backup(replace(made, settings=more))
+    return made
+
+
+def test_an_occasion_is_not_made_up_for_again_and_again_where_no_run_can_be_recorded(
+    caller: Caller, tmp_path: Path, disk: Path
+) -> None:
+    yearly(caller, tmp_path)
+    keep_from_being_written(caller.home.conf, caller.home.state / "auto-backups" / "runs-+b2.json")
+    sink = Silent()
+    made = [list(run_due(replace(caller, sink=sink), None, Counts())) for _ in range(3)]
+    assert [len(outcomes) for outcomes in made] == [1, 0, 0]
+    assert len(stored(caller)) == 1
+    assert f"{stored(caller)[0]} was made for this occasion" in sink.notices[-1]
+    assert run_now(caller, "B2", Counts()).error is None, "who insists gets another"
+    assert len(stored(caller)) == 2
+
+
+def test_a_backup_made_by_hand_or_for_another_occasion_is_none_for_this_one(
+    caller: Caller, tmp_path: Path, disk: Path
+) -> None:
+    backup = yearly(caller, tmp_path)
+    keep_from_being_written(caller.home.conf, caller.home.state / "auto-backups" / "runs-+b2.json")
+    add_backup(caller, SaveRequest(project=project_of(backup), path=backup.path, tag="by-hand"), Counts())
+    assert len(list(run_due(caller, None, Counts()))) == 1
+    assert len(due(caller, Clock(f"{datetime.now().year + 1}-01-01T00:00"))) == 1
+
+
+@pytest.fixture
+def small_home(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1 MiB in the place of ~/.kdna."""
+    if os.name != "posix" or os.getuid() != 0:
+        pytest.skip("needs root, to mount a small file system")
+    folder = tmp_path / "home"
+    folder.mkdir(mode=0o700)
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "kdna-test", str(folder)]
+    mounted = subprocess.run(command, capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"cannot mount here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)  # the index may still be open
+
+
+def test_on_a_full_disk_one_backup_is_made_for_an_occasion_and_none_deleted(
+    small_home: Path, caller: Caller, tmp_path: Path, disk: Path
+) -> None:
+    yearly(caller, tmp_path, keep_last="1")
+    earlier = run_now(caller, "B2", Counts()).run
+    with edit(caller.home) as document:  # as if that run had been for another occasion
+        document.update_auto_backup(replace(document.find_auto_backup("B2"), tag="next", timestamp="2020-01-01"))
+    journal_of(caller).unlink()
+    with contextlib.suppress(OSError), open(small_home / "large", "wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    sink = Silent()
+    made = [list(run_due(replace(caller, sink=sink), None, Counts())) for _ in range(3)]
+    assert [len(outcomes) for outcomes in made] == [1, 0, 0], sink.notices
+    assert made[0][0].error is None
+    assert earlier is not None
+    assert f"docs:{earlier.tag}" in stored(caller)
+    assert len(stored(caller)) == 2
 
 
 def test_a_call_that_finds_nothing_due_loads_little(caller: Caller, backup: AutoBackup) -> None:

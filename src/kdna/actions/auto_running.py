@@ -8,6 +8,7 @@ that failed stays and tries again itself, because a network that is just coming 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
@@ -104,7 +105,10 @@ def _attempt(caller: Caller, id_: str, counts: Counts, clock: Clock, only_due: b
             view = outlook(backup, journal.runs(), local_now(clock))  # again: another call may have been quicker
             if only_due and view.due is None:
                 return None
-            return _Attempt(caller, backup, journal, view, clock).run(counts)
+            attempt = _Attempt(caller, backup, journal, view, clock)
+            if not attempt.begin() and only_due and attempt.is_made_already():
+                return None
+            return attempt.run(counts)
     except Busy:
         return Outcome(backup, busy=True)
     except UsageError as error:  # of a line written by hand; others may be right
@@ -119,15 +123,41 @@ class _Attempt:
         self._caller = replace(caller, sink=self._log)
         self._backup = backup
         self._journal = journal
-        self._owed = view.due is not None
+        self._owed = view.due
         self._clock = clock
         self._run = Run(began=clock.now_ns(), attempt=view.attempt)
+        self._unkept = False  # it was told that the journal cannot be written
+
+    def begin(self) -> bool:
+        """Write the first line of the journal, if that can be done: say whether it was."""
+        return self._keep()
+
+    def is_made_already(self) -> bool:
+        """Whether the server has a backup of this occasion, which is owed only because its run could not be recorded.
+
+        Another at each call would be no harm by itself; but the next run that is recorded lets the policy count them,
+        and they would take the places of those of earlier days.
+        """
+        # heavy, as in `_save`
+        from kdna.actions.catalog import Wanted, list_backups
+        from kdna.actions.identity import host_name
+
+        backup, since = self._backup, self._owed.timestamp() * 1e9 if self._owed else 0
+        source, stem = os.path.abspath(os.path.expanduser(backup.path)), f"{tag_of(backup)}-"
+        try:
+            found = list_backups(self._caller, Wanted(project_of(backup), backup.id_server, host_name())).backups
+        except KdnaError:  # which the run will meet, too
+            return False
+        for one in found:
+            if one.source == source and one.manifest.tag.startswith(stem) and one.manifest.began >= since:
+                self._log.notice(f"{one.title} was made for this occasion by a run that could not be recorded either")
+                return True
+        return False
 
     def run(self, counts: Counts) -> Outcome:
         """Make the backup. What goes wrong is in the outcome; only what ends the program is raised."""
         counts.reset()
         run = self._run
-        self._keep()
         try:
             self._save(counts)
         except Interrupted:
@@ -159,8 +189,10 @@ class _Attempt:
         result = add_backup(self._caller, request, counts)
         run.result = "incomplete" if counts.failed else "done"
         run.tag, run.snapshot = result.tag, result.snapshot
-        self._date()
-        self._forget(result)
+        if self._date() or self._keep():
+            self._forget(result)
+        else:  # it may be owed again at the next call, and a policy that counts would delete all but such copies
+            self._log.notice("old backups were all kept, because this run could not be recorded")
         self._copy(result)
         self._prune(result)
 
@@ -204,8 +236,8 @@ class _Attempt:
         if outcome is not None and outcome.packs:
             self._log.notice(f"{outcome.packs:,} packs ({outcome.bytes:,} bytes) that no backup needs were deleted")
 
-    def _date(self) -> None:
-        """Put the date of this run into kdna.conf, if the auto-backup is still there."""
+    def _date(self) -> bool:
+        """Put the date of this run into kdna.conf, if the auto-backup is still there. False when it can't be."""
         moment = utc(self._run.began).astimezone(LOCAL)
         try:
             with edit(self._caller.home) as document, suppress(UsageError):
@@ -216,10 +248,12 @@ class _Attempt:
                 document.update_auto_backup(replace(now, timestamp=moment.isoformat(timespec="seconds"), start=start))
         except ConfigError as error:
             self._log.notice(f"the date of this run is not in kdna.conf: {error}")
+            return False
+        return True
 
     def _retry(self) -> int | None:
         """From when it may be tried again: nanoseconds since the epoch; None when the next occasion comes before."""
-        if not self._owed:
+        if self._owed is None:
             return None
         now = local_now(self._clock)
         again = now + pause(self._run.attempt)
@@ -228,12 +262,16 @@ class _Attempt:
             return None
         return self._clock.now_ns() + round(pause(self._run.attempt).total_seconds()) * 1_000_000_000
 
-    def _keep(self) -> None:
-        """Write the journal; where that cannot be done, the backup is worth more."""
+    def _keep(self) -> bool:
+        """Write the journal; where that cannot be done, which it says, the backup is worth more."""
         try:
             self._journal.write(self._run)
         except ConfigError as error:
-            self._caller.sink.notice(f"this run is not in the journal: {error}")
+            if not self._unkept:
+                self._log.notice(f"this run is not in the journal: {error}")
+            self._unkept = True
+            return False
+        return True
 
 
 def _wait_until(moment: int, clock: Clock) -> None:
