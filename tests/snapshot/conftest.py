@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +28,23 @@ def client(tmp_path: Path, medium: Medium) -> Client:
 def source(tmp_path: Path) -> Path:
     (tmp_path / "source").mkdir()
     return tmp_path / "source"
+
+
+@pytest.fixture
+def dateless(tmp_path: Path) -> Iterator[Path]:
+    """A folder where files may have any date."""
+    for place in (tmp_path, Path("/dev/shm")):
+        if not place.is_dir():
+            continue
+        folder = Path(tempfile.mkdtemp(prefix="kdna-test-", dir=place))
+        try:
+            os.utime(folder, (40_000_000_000, 40_000_000_000))
+            if folder.stat().st_mtime == 40_000_000_000:
+                yield folder
+                return
+        finally:
+            shutil.rmtree(folder)
+    pytest.skip("no file system here keeps every date")
 
 
 @pytest.fixture

@@ -209,6 +209,56 @@ def test_a_file_of_the_future_or_of_before_1970_is_saved_with_its_time(client, s
     comes_back(client, client.save(source), source)
 
 
+FAR = "its date, outside the years 1678 to 2553, is kept as the nearest that can be"
+far = pytest.mark.parametrize(("when", "kept"), [(32_503_680_000, 2**64 - 1), (-11_676_096_000, -(2**63))])
+
+
+@far
+def test_a_date_that_is_too_far_away_is_kept_as_the_nearest_and_told(client, dateless, when, kept):
+    source, target = dateless / "source", dateless / "target"
+    (source / "folder").mkdir(parents=True)
+    for name in ("file", "plain", "folder/file"):
+        (source / name).write_bytes(name.encode())
+    (source / "link").symlink_to("file")
+    odd = [source, source / "file", source / "folder", source / "link"]
+    for path in odd:
+        os.utime(path, (when, when), follow_symlinks=False)
+    first, second = client.save(source), client.save(source)
+    for done in (first, second):
+        assert sorted(done.warnings) == [(str(path), FAR) for path in odd]
+        assert done.counts.failed == 0
+    assert second.counts.bytes_new == 0
+    assert client.restore(second.sid, target).warnings == []
+    for path in odd:
+        os.utime(path, ns=(kept, kept), follow_symlinks=False)
+    assert trees.differences(trees.describe(source), trees.describe(target)) == []
+
+
+@far
+def test_a_source_that_is_one_file_may_have_any_date(client, dateless, when, kept):
+    (dateless / "file").write_bytes(b"content")
+    os.utime(dateless / "file", (when, when))
+    for _ in range(2):
+        done = client.save(dateless / "file")
+        assert done.warnings == [(str(dateless / "file"), FAR)]
+    client.restore(done.sid, dateless / "restored")
+    assert (dateless / "restored").read_bytes() == b"content"
+    assert (dateless / "restored").stat().st_mtime_ns == kept
+
+
+def test_dates_are_kept_to_the_nanosecond_as_far_as_they_can_be(client, dateless):
+    source, target = dateless / "source", dateless / "target"
+    source.mkdir()
+    dates = {"last": 2**64 - 1, "signed": 2**63, "first": -(2**63)}
+    for name, when in dates.items():
+        (source / name).touch()
+        os.utime(source / name, ns=(when, when))
+    done = client.save(source)
+    assert done.warnings == []
+    client.restore(done.sid, target)
+    assert {path.name: path.stat().st_mtime_ns for path in target.iterdir()} == dates
+
+
 # links, holes, names, kinds
 
 

@@ -263,6 +263,16 @@ def test_records_that_have_no_room_are_not_told(client, source, met):
     assert saved(client, source) == saved(client, source, alone=True)
 
 
+def test_of_entries_with_a_date_that_is_too_far_away_nothing_is_told(client, dateless, met):
+    for number in range(3000):
+        (dateless / f"{number:04}").touch()
+    os.utime(dateless / "1500", (40_000_000_000, 40_000_000_000))
+    helped = saved(client, dateless)
+    assert helped == saved(client, dateless, alone=True)
+    assert 1500 < met.told < 3000
+    assert [path for path, _ in helped.warnings] == [str(dateless / "1500")]
+
+
 # what may happen to a scout
 
 

@@ -12,6 +12,7 @@ from operator import lt
 from typing import Annotated
 
 import msgspec
+from msgspec.structs import replace
 
 from kdna.errors import Damaged
 from kdna.repository.decoding import decode
@@ -33,6 +34,7 @@ _PART_BYTES = 4 * 1024 * 1024  # a part of more is halved; no part that can be r
 _LARGEST_FILE = (1 << 63) - 1
 _LIST_LEAST = 256
 _LIST_MOST = 16 * 1024
+_EARLIEST, _LATEST = -(1 << 63), (1 << 64) - 1  # of the integers that MessagePack has
 _DOTS = frozenset((b".", b".."))
 _FEW = msgspec.Meta(max_length=64 * 1024)
 
@@ -83,13 +85,22 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Annotated[list[Node], msgspec.Meta(max_length=_PART_MOST)])
 
 
+def with_nearest_times(node: Node) -> Node:
+    """A node whose times can be encoded: those of its own that are too far away, as the nearest that can."""
+    mtime, ctime = (min(max(time, _EARLIEST), _LATEST) for time in (node.mtime, node.ctime))
+    return node if (mtime, ctime) == (node.mtime, node.ctime) else replace(node, mtime=mtime, ctime=ctime)
+
+
 def encode_part(nodes: Sequence[Node]) -> bytes:
     """A part of a folder as bytes."""
     return _encoder.encode(nodes)
 
 
 def encode_parts(nodes: Sequence[Node]) -> Iterator[bytes]:
-    """The same, halved until none is too large: a thousand huge files have more ids than fit into one blob."""
+    """The same, halved until none is too large: a thousand huge files have more ids than fit into one blob.
+
+    Raises OverflowError, at once, where a time is too far away; see `with_nearest_times`.
+    """
     data = _encoder.encode(nodes)
     if len(data) <= _PART_BYTES or len(nodes) == 1:
         yield data

@@ -30,7 +30,18 @@ from kdna.snapshot.choose import choose
 from kdna.snapshot.entries import EntrySaver, node_of
 from kdna.snapshot.manifest import Manifest
 from kdna.snapshot.metadata import disk
-from kdna.snapshot.node import FILE, FOLDER, PART_LEAST, PARTS_IN_NODE, Extra, Node, cut_list, encode_parts, ends_part
+from kdna.snapshot.node import (
+    FILE,
+    FOLDER,
+    PART_LEAST,
+    PARTS_IN_NODE,
+    Extra,
+    Node,
+    cut_list,
+    encode_parts,
+    ends_part,
+    with_nearest_times,
+)
 from kdna.snapshot.parent import Look, Parent
 from kdna.snapshot.scout import Task
 from kdna.snapshot.scouted import Scouted
@@ -161,9 +172,10 @@ class _Saver:
             root = self._single(os.path.realpath(source), status)
         else:
             raise SourceError(f"{os.fsdecode(source)} is neither a file nor a folder", "Name a file or a folder.")
+        root = self._dated(source, msgspec.structs.replace(root, name=name))
         users = {uid: known for uid, _ in self._owners if (known := disk.user_name(uid)) is not None}
         groups = {gid: known for _, gid in self._owners if (known := disk.group_name(gid)) is not None}
-        return Saved(msgspec.structs.replace(root, name=name), users, groups)
+        return Saved(root, users, groups)
 
     def _single(self, path: bytes, status: Status) -> Node:
         """A source that is one file."""
@@ -288,8 +300,23 @@ class _Saver:
 
     def _end_part(self, here: _Open) -> None:
         if here.nodes:
-            here.parts += map(self._put_part, encode_parts(here.nodes))
+            here.parts += map(self._put_part, self._encoded(here))
             here.nodes = []
+
+    def _encoded(self, here: _Open) -> list[bytes]:
+        try:
+            return list(encode_parts(here.nodes))
+        except OverflowError:  # asked for only now: nearly no file has such a date
+            nodes = [self._dated(os.path.join(here.path, node.name), node) for node in here.nodes]
+            return list(encode_parts(nodes))
+
+    def _dated(self, path: bytes, node: Node) -> Node:
+        """A node with a date that can be kept, which is said where it is not its own."""
+        dated = with_nearest_times(node)
+        if dated is not node:
+            why = "its date, outside the years 1678 to 2553, is kept as the nearest that can be"
+            self._sink.warning(os.fsdecode(path), why)
+        return dated
 
     def _put_part(self, part: bytes) -> bytes:
         """Store a part of a folder, or a list of parts.

@@ -202,7 +202,10 @@ class _Scout:
 
     def _send(self) -> None:
         """Announce what is in the slot that is being filled, and take the next."""
-        record = self._encode(self._stretches)
+        try:
+            record = self._encode(self._stretches)
+        except OverflowError:  # a date that is too far away; the backup looks at all of these itself
+            record = self._encode([])
         end = self._at + len(record)
         if end > self._start + SLOT:  # many attributes or long names; what is not told is looked at once more
             record = self._encode([])
