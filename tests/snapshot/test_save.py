@@ -27,6 +27,7 @@ from kdna.errors import SourceError
 from kdna.repository import layout
 from kdna.snapshot.manifest import Client as Maker
 from kdna.snapshot.manifest import encode_manifest
+from kdna.snapshot.metadata import disk
 from kdna.snapshot.node import PART_LEAST, decode_part, ends_part
 from kdna.snapshot.save import SaveOptions
 from kdna.snapshot.select import CACHE_SIGNATURE, rules_of
@@ -400,6 +401,19 @@ def test_a_source_that_is_one_file_is_compared_with_its_last_backup(client, tmp_
     assert (done.counts.files, done.counts.changed) == (1, 1)
     client.restore(done.sid, tmp_path / "restored")
     assert (tmp_path / "restored").read_bytes() == b"changed"
+
+
+@pytest.mark.parametrize("name", ["", "folder", "folder/file"])
+def test_names_of_owners_are_kept_of_every_source(client, source, name):
+    (source / "folder").mkdir()
+    (source / "folder" / "file").touch()
+    status = (source / name).stat()
+    user, group = disk.user_name(status.st_uid), disk.group_name(status.st_gid)
+    for _ in range(2):
+        repository, _, manifest = client.opened(client.save(source / name).sid)
+        repository.close()
+        assert manifest.users == ({status.st_uid: user} if user else {})
+        assert manifest.groups == ({status.st_gid: group} if group else {})
 
 
 def test_a_source_that_is_a_symlink_to_a_file_is_that_file(client, tmp_path):

@@ -190,6 +190,7 @@ class _Saver:
         finally:
             _close(here)
         assert node is not None  # noqa: S101 - for the type checker: only a socket has no node
+        self._owners.add(_owner(node))
         return node
 
     # folders
