@@ -41,6 +41,8 @@ from kdna.snapshot.attributes import ACL, GROUP, MODE, OWNER, PRIVILEGE, TIME, A
 from kdna.snapshot.folders import Folders
 from kdna.snapshot.holes import data_extents
 from kdna.snapshot.metadata import Owners, disk
+from kdna.snapshot.readable import readable
+from kdna.snapshot.windows_links import as_link, is_volume, stands_for_another
 from kdna.snapshot.windows_names import name_problem as windows_name_problem
 
 if sys.platform == "win32":
@@ -601,6 +603,52 @@ def test_names_that_windows_reads_as_something_else_are_refused_there(name: str)
 @pytest.mark.parametrize("name", ["a", ".kdna", "nulls", "com10", "console.log", "a b", "caf\u00e9", "~$x", "[1]"])
 def test_ordinary_names_are_fine_on_windows(name: str) -> None:
     assert windows_name_problem(name.encode()) is None
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"\xff.txt", b"half of \xc3"])
+def test_names_that_are_not_unicode_are_refused_on_windows_and_shown(name: bytes) -> None:
+    assert windows_name_problem(name) == "is not Unicode, which Windows wants"
+    assert disk.name_problem(name) is None
+    assert readable(name, "surrogatepass") == name.decode("utf-8", "surrogateescape")
+
+
+@pytest.mark.parametrize("name", ["caf\u00e9", "\ud800", "\udce9 and \u20ac"])
+def test_what_windows_has_for_a_name_is_one_and_is_shown(name: str) -> None:
+    there = name.encode("utf-8", "surrogatepass")
+    assert windows_name_problem(there) is None
+    assert readable(there, "surrogatepass") == name
+
+
+def test_a_name_of_this_system_is_shown_as_it_shows_it() -> None:
+    assert [readable(name) for name in (b"a", b"caf\xe9")] == [os.fsdecode(b"a"), os.fsdecode(b"caf\xe9")]
+
+
+@pytest.mark.parametrize(
+    ("tag", "is_link"),
+    [(0xA000000C, True), (0xA0000003, True), (0xA000001D, True), (0x9000001A, False), (0x80000013, False)],
+    ids=["symlink", "junction", "symlink of Linux on Windows", "file in a cloud", "deduplicated file"],
+)
+@pytest.mark.parametrize("kind", [0x10, 0x20], ids=["folder", "file"])
+def test_links_on_windows_are_told_by_their_tag(tag: int, kind: int, is_link: bool) -> None:
+    assert stands_for_another(kind | 0x400, tag) is is_link
+    assert not stands_for_another(kind, tag), "what is no reparse point has no tag"
+
+
+def test_a_junction_is_told_as_a_link_and_nothing_else_of_it_changes(tmp_path: Path) -> None:
+    os.utime(tmp_path, ns=(1_234_567_890_123_456_789, 1_334_567_890_123_456_700))
+    before = os.lstat(tmp_path)
+    after = as_link(before)
+    assert stat.S_ISLNK(after.st_mode)
+    assert stat.S_IMODE(after.st_mode) == stat.S_IMODE(before.st_mode)
+    told = [name for name in dir(before) if name.startswith("st_") and name != "st_mode"]
+    assert [getattr(after, name) for name in told] == [getattr(before, name) for name in told]
+    assert after[1:] == before[1:]
+
+
+def test_a_volume_that_is_mounted_in_a_folder_of_windows_is_told_from_a_junction() -> None:
+    assert is_volume("\\\\?\\Volume{26a21bda-a627-11d7-9931-806e6f6e6963}\\")
+    assert not is_volume("\\\\?\\C:\\Users\\me\\AppData")
+    assert not is_volume("C:\\Volume{x}")
 
 
 def test_every_system_answers_the_same_questions() -> None:

@@ -35,7 +35,14 @@ def test_names_that_some_file_system_takes_for_one_another_are_alike(one, other)
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [(b"a", b"b"), (b"\xff", b"\xfe"), (b"\xc3\xa9", b"\xe9"), (b"e", "é".encode())]
+    ("one", "other"),
+    [
+        (b"a", b"b"),
+        (b"\xff", b"\xfe"),
+        (b"\xc3\xa9", b"\xe9"),
+        (b"e", "é".encode()),
+        (b"\xed\xa0\x80", b"\xed\xb3\xa9"),
+    ],
 )
 def test_names_that_differ_in_more_are_not_alike(one, other):
     assert likeness(one) != likeness(other)

@@ -35,6 +35,7 @@ from kdna.repository.opening import Repository
 from kdna.repository.tags import by_snapshot
 from kdna.seal.keys import AccessKey
 from kdna.snapshot.manifest import Client, Manifest, decode_manifest
+from kdna.snapshot.readable import readable
 
 ENCRYPTED_KEY = "encrypted"  # of [defaults]
 _AT_ONCE = 8
@@ -53,7 +54,7 @@ class Backup(msgspec.Struct, frozen=True):
     @property
     def source(self) -> str:
         """Where it came from."""
-        return os.fsdecode(self.manifest.source)
+        return readable(self.manifest.source)
 
     @property
     def project(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from kdna.cli.problems import problem_as_dict, tell_problems
 from kdna.cli.text import duration, iso, moment, plural, size, visible
 from kdna.cli.work import work
 from kdna.progress import Counts
+from kdna.snapshot.readable import readable
 
 if TYPE_CHECKING:
     from kdna.actions.verifying import Comparison, Verified, VerifyResult
@@ -167,12 +167,12 @@ def title(sid: str, manifest: Manifest | None) -> str:
     """A backup by the names in its manifest, where that can be read."""
     if manifest is None:
         return f"backup {sid[:12]}"
-    return f"{manifest.project}:{manifest.tag} ({sid[:12]}) of {os.fsdecode(manifest.source)}"
+    return f"{manifest.project}:{manifest.tag} ({sid[:12]}) of {readable(manifest.source)}"
 
 
 def shown_path(path: tuple[bytes, ...]) -> str:
     """A path in a backup."""
-    return os.fsdecode(b"/".join(path)) or "."
+    return readable(b"/".join(path)) or "."
 
 
 def report_as_dict(report: Report) -> dict[str, Any]:
@@ -198,7 +198,7 @@ def _harm_as_dict(sid: str, harm: Harm, report: Report) -> dict[str, Any]:
         "snapshot": sid,
         "project": manifest.project if manifest else None,
         "tag": manifest.tag if manifest else None,
-        "source": os.fsdecode(manifest.source) if manifest else None,
+        "source": readable(manifest.source) if manifest else None,
         "whole": harm.whole,
         "entries": harm.count,
         "files": [{"path": shown_path(one.path), "message": one.why} for one in harm.wounds],

@@ -27,6 +27,7 @@ from kdna.snapshot.manifest import Manifest
 from kdna.snapshot.matching import Matcher
 from kdna.snapshot.metadata import Owners, disk
 from kdna.snapshot.node import BLOCK, CHARACTER, FILE, FOLDER, Node
+from kdna.snapshot.readable import readable
 from kdna.snapshot.select import Filter, Wanted
 from kdna.snapshot.target import FULL, NoRoom, Target
 from kdna.snapshot.twins import Twins
@@ -197,7 +198,7 @@ def _keeps(there: os.stat_result, node: Node, overwrite: Overwrite) -> bool:
 
 
 def _shown(path: Path) -> str:
-    return os.fsdecode(os.fsencode(os.sep).join(path)) or "."
+    return readable(os.fsencode(os.sep).join(path)) or "."
 
 
 class _Restorer:

@@ -6,7 +6,6 @@ composed. The second of two such entries would silently take the place of the fi
 
 from __future__ import annotations
 
-import os
 import unicodedata
 from collections.abc import Callable
 
@@ -17,7 +16,7 @@ from kdna.snapshot.walk import Path
 
 def likeness(name: bytes) -> str:
     """Equal for all names that some file system might take for one another; for a few more than any one does."""
-    text = os.fsdecode(name)
+    text = name.decode("utf-8", "surrogateescape")  # Windows' own way fails for what is no name there
     if text.isascii():
         return text.lower()
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", text).casefold())

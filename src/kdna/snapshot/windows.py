@@ -24,6 +24,8 @@ from typing import TypeAlias
 
 from kdna.snapshot.attributes import NOBODY_ELSE, TIME, Attributes, Loss, loss
 from kdna.snapshot.status import Status
+from kdna.snapshot.windows_links import as_link, is_volume, stands_for_another
+from kdna.snapshot.windows_names import NOT_UNICODE
 from kdna.snapshot.windows_names import name_problem as name_problem
 
 assert sys.platform == "win32"  # noqa: S101 - tells the type checker, too, which system this is
@@ -34,7 +36,6 @@ if sys.platform == "win32":
 Folder: TypeAlias = str
 
 _PREFIX = "\\\\?\\"
-_NAME_SURROGATE = 0x20000000  # bit of a reparse tag: the entry stands for another name
 _READ_ONLY = 0x1
 _NORMAL = 0x80
 _EPOCH = 116_444_736_000_000_000  # 1970 in Windows' count: units of 100 ns since 1601
@@ -79,8 +80,7 @@ def _at(folder: Folder, name: bytes) -> str:
 
 
 def _is_link(status: os.stat_result) -> bool:
-    reparse = status.st_file_attributes & stat.FILE_ATTRIBUTE_REPARSE_POINT
-    return bool(reparse and status.st_reparse_tag & _NAME_SURROGATE)
+    return stands_for_another(status.st_file_attributes, status.st_reparse_tag)
 
 
 def _at_no_link(folder: Folder, name: bytes) -> str:
@@ -119,7 +119,8 @@ def names(folder: Folder) -> list[bytes]:
 
 def look(folder: Folder, name: bytes) -> os.stat_result:
     """What an entry is; a link itself, not what it points to."""
-    return os.lstat(_at(folder, name))
+    status = os.lstat(_at(folder, name))
+    return as_link(status) if _is_link(status) else status
 
 
 def looker(folder: Folder) -> Callable[[bytes], os.stat_result]:
@@ -196,13 +197,23 @@ def link(folder: Folder, name: bytes, new_folder: Folder, new: bytes) -> None:
 
 
 def read_symlink(folder: Folder, name: bytes) -> bytes:
-    """Where a link points to."""
-    return os.fsencode(os.readlink(_at(folder, name)))
+    """Where a link points to; a volume that is mounted there is refused, as it would be lost without a word."""
+    try:
+        target = os.readlink(_at(folder, name))
+    except ValueError:  # what it says where it knows no links of that kind
+        raise OSError(errno.EINVAL, "it is a link of a kind that cannot be read") from None
+    if is_volume(target):
+        raise OSError(errno.EINVAL, "another volume is mounted there; back that up by itself")
+    return os.fsencode(target)
 
 
 def make_symlink(target: bytes, folder: Folder, name: bytes) -> None:
     """Make a symlink; Windows wants to know whether to a folder, so one that is made before its target is to a file."""
-    path, text = _at(folder, name), os.fsdecode(target)
+    path = _at(folder, name)
+    try:
+        text = os.fsdecode(target)
+    except UnicodeDecodeError:
+        raise OSError(errno.EINVAL, f"where the link leads {NOT_UNICODE}") from None
     os.symlink(text, path, target_is_directory=os.path.isdir(os.path.join(folder, text)))
 
 

@@ -7,16 +7,19 @@ device.
 
 from __future__ import annotations
 
-import os
 import re
 
+NOT_UNICODE = "is not Unicode, which Windows wants"
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\.|$)", re.IGNORECASE)
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 
 
 def name_problem(name: bytes) -> str | None:
     """Why an entry cannot have that name here; None when it can."""
-    text = os.fsdecode(name)
+    try:
+        text = name.decode("utf-8", "surrogatepass")  # as Python does it there
+    except UnicodeDecodeError:
+        return NOT_UNICODE
     if text in ("", ".", ".."):
         return "is no name of a file"
     if found := _FORBIDDEN.search(text):

@@ -20,6 +20,7 @@ from kdna.snapshot.manifest import Manifest
 from kdna.snapshot.matching import Matcher
 from kdna.snapshot.metadata import Owners, disk
 from kdna.snapshot.node import BLOCK, CHARACTER, FIFO, FILE, FOLDER, SYMLINK, Node
+from kdna.snapshot.readable import readable
 from kdna.snapshot.select import IGNORE_FILE, NO_RULES, Rules, rules_of
 from kdna.snapshot.target import Target
 from kdna.snapshot.walk import Path, Walk
@@ -139,7 +140,7 @@ class _Comparison:
 
     def _ways(self, path: Path, there: os.stat_result, node: Node) -> Iterator[Way]:
         """The ways in which an entry of the same kind differs. Raises OSError, `Damaged`."""
-        self._counts.current = os.fsdecode(b"/".join(path))
+        self._counts.current = readable(b"/".join(path))
         if node.kind == FILE:
             if (fd := self._target.open_file(path)) is None:
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))

@@ -18,6 +18,7 @@ from kdna.progress import Counts, Silent
 from kdna.repository.reader import Reader
 from kdna.snapshot.manifest import Manifest
 from kdna.snapshot.node import FILE, FOLDER, Node
+from kdna.snapshot.readable import readable
 from kdna.snapshot.restore import RestoreOptions, restore
 from kdna.snapshot.select import NO_RULES, Filter, Wanted
 from kdna.snapshot.walk import Path, Walk
@@ -186,4 +187,4 @@ def _same_bytes(one: bytes, other: bytes) -> bool | None:
 
 
 def _shown(path: Path) -> str:
-    return os.fsdecode(os.fsencode(os.sep).join(path))
+    return readable(os.fsencode(os.sep).join(path))
