@@ -1,16 +1,18 @@
-"""What befalls the process itself: too little memory, a copy of it, a full disk; and that no secret leaves it."""
+"""What befalls the process itself: too little memory, a copy of it, a disk full or gone; and no secret leaves it."""
 
 from __future__ import annotations
 
 import base64
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from moments import once_before
 from program import Outcome, done, run, tree
 
 from kdna.repository.session import new_id
@@ -43,6 +45,34 @@ def papers(tmp_path: Path) -> Path:
     for number in range(6):
         (folder / f"f{number}").write_bytes(random.Random(number).randbytes(1 << 20))
     return folder
+
+
+@posix
+def test_a_disk_that_is_unmounted_during_a_backup_fails_it_and_nothing_is_begun_below(
+    tmp_path: Path, papers: Path
+) -> None:
+    nas, disk = tmp_path / "nas", tmp_path / "disk"
+    done("server", "add", "-ad", "local", "-a", "nas", "-r", nas)
+    done("backup", "add", "papers", papers, "first")
+    (papers / "f3").write_bytes(b"changed")
+    with once_before("open", b"f3", lambda: (nas / "kdna").rename(disk)) as happened:
+        outcome = run("backup", "add", "papers", papers, "second")
+    assert happened
+    assert outcome.code == 1
+    assert "not there any more" in outcome.error
+    assert "mount it" in outcome.hint
+    assert "declared this backup dead" not in outcome.err
+    assert not list(nas.rglob("snapshots/*"))
+    again = run("backup", "add", "papers", papers, "second")
+    assert again.code == 1
+    assert "mount" in again.hint
+    shutil.rmtree(nas / "kdna")
+    disk.rename(nas / "kdna")
+    listed = done("backup", "list", "--json").answer["backups"]
+    assert [backup["tags"][0]["tag"] for backup in listed] == ["first"]
+    done("backup", "add", "papers", papers, "second")
+    done("backup", "restore", "-t", "papers:second", tmp_path / "target")
+    assert tree(tmp_path / "target" / "papers") == tree(papers)
 
 
 @posix

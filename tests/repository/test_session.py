@@ -10,7 +10,18 @@ import msgspec
 import pytest
 from stocked import KINDS, SECRET, SECRETS, begin, client, memory, names, packs, random_blobs, stock
 
-from kdna.errors import ConnectionLost, Denied, Fenced, Full, Interrupted, KdnaError, StorageError, TagTaken, WrongKey
+from kdna.errors import (
+    ConnectionLost,
+    Denied,
+    Fenced,
+    Full,
+    Interrupted,
+    KdnaError,
+    StorageError,
+    TagTaken,
+    Vanished,
+    WrongKey,
+)
 from kdna.repository import layout
 from kdna.repository.cache import Cache
 from kdna.repository.index import open_segment
@@ -120,6 +131,8 @@ def test_each_step_begins_when_the_one_before_was_acknowledged(medium, tmp_path,
     for moment, verb, name in storage.events:
         if verb == "list" and name in (layout.SESSIONS, layout.FENCED, *([layout.TAGS] if looked_up else [])):
             continue  # whether there are others is found out beside the work
+        if (verb, name) == ("read", layout.RECORD):
+            continue  # and whether the repository is still there
         if verb == "sync":
             syncs += moment == "asked"
             number = {1: 1, 2: 8, 3: 10}[syncs]
@@ -617,6 +630,43 @@ def test_a_session_declared_dead_does_not_commit_and_its_data_is_reused(medium, 
         again.commit(lambda sent: b"")
     assert packs(medium) == before
     assert names(medium, layout.SNAPSHOTS) == {layout.snapshot(again.sid)}
+
+
+@pytest.mark.parametrize("moment", ["write sessions/", "write packs/", "rename sessions/"])
+@pytest.mark.parametrize("instead", ["nothing", "another"])
+def test_a_session_whose_repository_is_gone_fails_and_begins_nothing_in_its_place(
+    medium, tmp_path, secret, moment, instead
+):
+    """Its disk is unmounted, or exchanged for another: the folder that is there now takes whatever is sent."""
+    stored = stock(client(medium, tmp_path, secret), random_blobs(1, 5))
+    other = Medium()
+    if instead == "another":
+        stock(client(other, tmp_path / "other", secret), [b"theirs"])
+    repository = client(medium, tmp_path, secret)
+    disk = Medium()
+
+    def unmount(verb, name):
+        if f"{verb} {name}".startswith(moment):
+            memory(repository).before = None
+            disk.put_back(medium)
+            medium.put_back(other)
+
+    memory(repository).before = unmount
+    with pytest.raises(Vanished, match="not there any more"):
+        stock(repository, random_blobs(2, 5))
+    assert names(medium, layout.SNAPSHOTS) == names(other, layout.SNAPSHOTS), "nothing was made to exist"
+    assert not names(medium, layout.SESSIONS)
+    medium.put_back(disk)
+    again = client(medium, tmp_path / "again", secret)
+    assert again.snapshots() == [stored.sid]
+    assert read(medium, tmp_path / "fresh", stored.data, secret) == random_blobs(1, 5)
+    stock(again, random_blobs(2, 5))
+
+
+def test_a_session_may_go_on_by_the_spare_copy_of_the_record(medium, tmp_path, secret):
+    repository = client(medium, tmp_path, secret)
+    del medium.objects[layout.RECORD]
+    assert stock(repository, [b"data"]).sid in client(medium, tmp_path, secret).snapshots()
 
 
 @pytest.mark.parametrize("when", ["before", "middle", "after"])

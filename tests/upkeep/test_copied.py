@@ -16,7 +16,7 @@ from kdna.actions.catalog import Backup, Listing, _read_all
 from kdna.actions.copying import CopyPlan, CopyResult, _origin, _Run
 from kdna.config.home import Home
 from kdna.config.records import built_in
-from kdna.errors import Damaged, Fenced
+from kdna.errors import Damaged, Fenced, Vanished
 from kdna.progress import Counts
 from kdna.repository import layout
 from kdna.repository.condemned import condemn
@@ -158,6 +158,27 @@ def test_a_copy_declared_dead_starts_over(world):
         patch.setattr(MemoryStorage, "rename", rename)
         assert len(world.copy(world.there, "home").copied) == 3
     assert done
+    world.check(world.there)
+
+
+def test_a_copy_ends_when_the_backups_there_are_gone(world):
+    """Their disk is unmounted after the first was copied: the others do not go into the empty folder below it."""
+    sent = MemoryStorage.promote
+    disk = Medium()
+
+    def promote(self, old, new):
+        sent(self, old, new)
+        disk.put_back(world.there)
+        world.there.put_back(Medium())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MemoryStorage, "promote", promote)
+        with pytest.raises(Vanished):
+            world.copy(world.there, "home")
+    assert not any(name.startswith(layout.SNAPSHOTS) for name in world.there.objects)
+    world.there.put_back(disk)
+    world.check(world.there, whole=False)
+    assert len(world.copy(world.there, "home").copied) == 2
     world.check(world.there)
 
 

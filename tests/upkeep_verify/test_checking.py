@@ -290,6 +290,23 @@ def test_a_backup_that_goes_meanwhile_is_no_damage(world: World) -> None:
     assert not report.damaged
 
 
+def test_backups_that_are_gone_before_the_end_are_not_called_whole(world: World) -> None:
+    """Their disk is unmounted, and an empty folder has no damage."""
+    medium = world.medium.copy()
+    storage = MemoryStorage(medium)
+
+    def unmount(verb: str, name: str) -> None:
+        if verb == "read" and name.startswith(layout.PACKS):
+            storage.before = None
+            medium.put_back(Medium())
+
+    storage.before = unmount
+    repository = open_repository(storage, world.secret, world.nowhere)
+    report = verify(repository, ALL, Memory(None), Counts(), world.folder)
+    assert [(one.name, one.sort) for one in report.findings] == [(layout.RECORD, Sort.MISSING)]
+    assert report.damaged
+
+
 def test_nothing_of_this_machines_cache_is_relied_upon(world: World, tmp_path: Path) -> None:
     world.cache = tmp_path / "cache"
     assert not world.verify(world.medium, STRUCTURE).damaged

@@ -20,7 +20,17 @@ from kdna.actions.remembering import remember
 from kdna.clock import SYSTEM
 from kdna.config.file import load
 from kdna.config.records import Server
-from kdna.errors import Declined, Fenced, KdnaError, Missing, NoRepository, RepositoryError, TagTaken, UsageError
+from kdna.errors import (
+    Declined,
+    Fenced,
+    KdnaError,
+    Missing,
+    NoRepository,
+    RepositoryError,
+    TagTaken,
+    UsageError,
+    Vanished,
+)
 from kdna.progress import Counts
 from kdna.repository import layout
 from kdna.repository.opening import Repository
@@ -230,6 +240,8 @@ class _Run:
             counts.current = str(backup)
             try:
                 self._result.copied.append(Copied(backup, self._one(backup)))
+            except Vanished:  # where the copies go, so no other would fare better
+                raise
             except (RepositoryError, Missing) as error:
                 self._result.failed.append(Problem(backup.server, f"backup {backup.sid[:12]}", error))
             files, size = files + backup.manifest.stats.files, size + backup.manifest.stats.bytes
@@ -244,7 +256,7 @@ class _Run:
         self._target.storage.sync()
 
     def _one(self, backup: Backup) -> str:
-        """Copy one backup. Raises `Damaged`, `Fenced`, `StorageError`."""
+        """Copy one backup. Raises `Damaged`, `Fenced`, `Vanished`, `StorageError`."""
         tree = self._tree(backup.repository)
         for tries in range(1, _TRIES + 1):
             try:
@@ -252,8 +264,8 @@ class _Run:
             except Fenced:
                 if tries == _TRIES:
                     raise
-            except (RepositoryError, Missing):
-                if tries == _TRIES:
+            except (RepositoryError, Missing) as error:
+                if tries == _TRIES or isinstance(error, Vanished):
                     raise
                 tree.look_again()  # a prune there may have moved what we were reading
         raise AssertionError("the loop ends before")

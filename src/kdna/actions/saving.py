@@ -195,7 +195,7 @@ class _Job:
         return _Made(tag, "")
 
     def _save_once(self, repository: Repository, tag: str) -> _Made:
-        """One session from its token to its commit. Raises `Fenced`, `TagTaken`."""
+        """One session from its token to its commit. Raises `Fenced`, `Vanished`, `TagTaken`."""
         reader = repository.reader()
         description = session_description(self._caller.home, "backup")
         watch = Watch(self._caller, self._server, repository)

@@ -285,7 +285,7 @@ def _is_used(names: Iterable[str]) -> bool:
 def _record_lost(storage: Storage, how: str) -> Damaged:
     return Damaged(
         f"{storage.location} holds backups, and its file '{layout.RECORD}' is {how}, its spare copy too",
-        "Put that file back, from a copy of the folder; nothing was changed.",
+        "Put that file back, from a copy of the folder; or mount the disk that should be there. Nothing was changed.",
     )
 
 

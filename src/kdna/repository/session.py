@@ -21,6 +21,10 @@ A session takes its token away only when all it sent is durable. So a pack that 
 sender has no token there any more, survives a power cut of the server; while there are tokens of others, W5 flushes
 the folders that packs and index lie in, whoever put them there, and looks whether every pack is still there.
 
+Folders are made as they are needed. So where a disk is unmounted meanwhile, the empty folder below it looks like a
+repository that has lost everything, and takes a whole backup. Therefore a session looks, beside W2 and W3, whether the
+repository is there that was opened, and once more before it believes that it was fenced.
+
 Where nothing can be renamed or removed, the token of a session that is over stays in sessions/, and a second name says
 how it ended: in snapshots/ or in fenced/. It counts as gone for everybody who looks there after having met it.
 """
@@ -35,10 +39,21 @@ from concurrent.futures import Future
 
 import msgspec
 
-from kdna.errors import Exists, Fenced, Forbidden, Interrupted, KdnaError, Missing, RepositoryError, StorageError
+from kdna.errors import (
+    Exists,
+    Fenced,
+    Forbidden,
+    Interrupted,
+    KdnaError,
+    Missing,
+    RepositoryError,
+    StorageError,
+    Vanished,
+)
 from kdna.progress import Counts
 from kdna.repository import layout
 from kdna.repository.ahead import begin
+from kdna.repository.copies import Copies
 from kdna.repository.decoding import decode
 from kdna.repository.index import SEGMENT_BLOBS, seal_segment
 from kdna.repository.pack import Frame, PackTable, SealedPack
@@ -48,6 +63,7 @@ from kdna.repository.records import open_record, read_object, seal_record
 from kdna.repository.tags import Tags
 from kdna.repository.writer import Pipeline, Result, Thing
 from kdna.seal.envelope import Kind
+from kdna.seal.record import decode_record
 from kdna.storage.base import Object, create_together
 
 _PATIENCE = 0.5  # seconds
@@ -103,21 +119,36 @@ class Session:
     # opening
 
     def __enter__(self) -> Session:
-        """W1 to W3."""
+        """W1 to W3. Raises `Vanished`, `StorageError`."""
         self._seal.new_session()
         token = seal_record(self._seal, Kind.TOKEN, _encoder.encode(self._description), self.sid)
         self._storage.create(layout.session(self.sid), [token])
         try:
             self._storage.sync()  # packs whose token a power cut took would seem to be flushed: see above
             self._backups = begin(self._list_backups)  # any time from now on, so beside the rest
+            still_there = begin(self._require_repository)
             condemned = self._read_condemned()
             self._reader.refresh(condemned)
             self._unsettled = self._look_for_others()
             self._arrived += self._reader.adopt()
+            still_there.result()
         except BaseException as error:
             self._leave(error)
             raise
         return self
+
+    def _require_repository(self) -> None:
+        """Raise `Vanished` when the repository's record is not there any more, or another's is."""
+        try:
+            found = Copies(self._storage).read(layout.RECORD, lambda data: decode_record(data).repository_id)
+        except Missing:
+            found = b""
+        if found != self._seal.repository_id:
+            raise Vanished(
+                f"the backups in {self._storage.location} are not there any more",
+                "Perhaps a disk is not mounted there any more: mount it, and run the command again. What was sent "
+                "meanwhile is of no use, and lies in the folder below.",
+            )
 
     def backups(self) -> dict[str, bool]:
         """Every backup that there was once the token was: what they refer to stays until this session ends.
@@ -273,12 +304,16 @@ class Session:
         """W4 to W7: make the backup exist. Returns its snapshot id.
 
         `manifest` is given the bytes sent so far and returns the payload to seal; `tag` is (project, tag).
-        Raises `Fenced`, `TagTaken`, `StorageError`.
+        Raises `Fenced`, `Vanished`, `TagTaken`, `StorageError`.
         """
-        self._tell(self._all_arrived(), manifest, tag)
-        self._settle()
-        self._promote_token()
-        self._storage.sync()
+        try:
+            self._tell(self._all_arrived(), manifest, tag)
+            self._settle()
+            self._promote_token()
+            self._storage.sync()
+        except (Fenced, Missing):
+            self._require_repository()
+            raise
         self.committed = True
         return self.sid
 

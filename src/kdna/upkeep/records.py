@@ -140,7 +140,7 @@ def _missing(
 
 
 def spare_findings(repository: Repository, names: Iterable[str]) -> Iterable[Finding]:
-    """Record and key slots of which one copy is not there, or which differ although each looks whole.
+    """Record and key slots of which one copy is not there, or which differ although each looks whole; and no record.
 
     That the spare is not there is nothing to cry about: earlier KDNAs made none. Raises `StorageError`.
     """
@@ -154,6 +154,8 @@ def spare_findings(repository: Repository, names: Iterable[str]) -> Iterable[Fin
             continue
         if first is None and second is not None:
             yield Finding(name, Sort.MISSING, "it is not there; its spare copy is")
+        elif first is None and name == layout.RECORD:  # it was when this began: a disk may be unmounted
+            yield Finding(name, Sort.MISSING, "neither it nor its spare copy is there any more")
         elif second is not None and first != second:
             yield Finding(layout.spare(name), Sort.WRONG, f"it is another than {name}, of which it should be a copy")
 
