@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from kdna.repository import layout
 from kdna.snapshot.node import FILE, FOLDER, Extra, Node
 from kdna.snapshot.walk import Walk, content_ids, find_node
 from kdna.storage.memory import Medium, MemoryStorage
-from kdna.upkeep.reachability import Reachability, Trouble, mirror_trees
+from kdna.upkeep.reachability import Reachability, Trouble, mirror_trees, refuse
 
 
 @pytest.fixture
@@ -137,6 +138,62 @@ def test_a_backup_that_was_deleted_while_it_was_looked_at_is_no_trouble(client, 
     del medium.objects[layout.manifest(first)]
     yes, _ = marked(client, [first, second])
     assert yes == needed(client, second)
+
+
+def looking(medium: Medium, cache: Path, trouble: Callable[[Trouble], None], deleted: str, pack: str) -> Reachability:
+    """A machine that knows nothing; when it reads a pack for the first time, another client deletes a backup."""
+    storage = MemoryStorage(medium)
+
+    def delete(verb: str, name: str) -> None:
+        if (verb, name) == ("read", pack):
+            storage.before = None
+            del medium.objects[layout.snapshot(deleted)]
+
+    repository = Client(lambda: storage, cache).repository()
+    reader = repository.reader()
+    reader.refresh()
+    storage.before = delete
+    return Reachability(repository, reader, trouble)
+
+
+@pytest.mark.parametrize("what", ["the root", "a folder", "data"])
+def test_what_a_backup_that_is_deleted_meanwhile_lacks_is_found_for_those_that_share_it(
+    client, medium, source, tmp_path, what
+):
+    client.save(source, "before")
+    (source / "new").write_bytes(b"so that the root is in another pack than the folders")
+    first, second = (client.save(source, tag).sid for tag in ("one", "two"))
+    _, reader, manifest = client.opened(first)
+    assert client.opened(second)[2].root.ids() == manifest.root.ids()
+    node = manifest.root if what == "the root" else find_node(reader, manifest.root, b"d0")
+    pack = layout.pack(reader.where(node.ids()[0])[0].pack)
+    if what == "data":
+        file = find_node(reader, manifest.root, b"d0/f0")
+        del medium.objects[layout.pack(reader.where(file.ids()[0])[0].pack)]
+    else:
+        medium.damage(pack, bytes(len(medium.objects[pack])))
+    token = medium.objects[layout.snapshot(first)]
+    troubles: list[Trouble] = []
+    reach = looking(medium, tmp_path / "counting", troubles.append, first, pack)
+    reach.include([first, second])
+    assert layout.snapshot(first) not in medium.objects
+    assert {trouble.sid for trouble in troubles} == {second}
+    medium.objects[layout.snapshot(first)] = token
+    with pytest.raises(Refused, match=second[:12]):
+        looking(medium, tmp_path / "refusing", refuse, first, pack).include([first, second])
+
+
+def test_what_only_a_backup_lacks_that_is_deleted_meanwhile_is_no_trouble(client, medium, source, tmp_path):
+    first = client.save(source, "one").sid
+    change(source, 100)
+    second = client.save(source, "two").sid
+    _, reader, manifest = client.opened(second)
+    pack = layout.pack(reader.where(manifest.root.ids()[0])[0].pack)
+    medium.damage(pack, bytes(len(medium.objects[pack])))
+    reach = looking(medium, tmp_path / "fresh", refuse, second, pack)
+    reach.include([second, first])
+    assert layout.snapshot(second) not in medium.objects
+    assert all(blob in reach.marks for blob in needed(client, first))
 
 
 def test_a_tree_that_a_file_claims_as_its_content_is_gone_through_nevertheless(client, medium, source, tmp_path):

@@ -307,6 +307,28 @@ def test_backups_that_are_gone_before_the_end_are_not_called_whole(world: World)
     assert report.damaged
 
 
+def test_damage_that_a_backup_shares_with_one_that_goes_meanwhile_is_told(world: World) -> None:
+    client = world.client(world.medium)
+    older, newer = (client.save(world.source, tag).sid for tag in ("three", "four"))
+    folders = world.objects("packs tree")
+    for sid in sids(world):
+        client.repository().forget(sid)
+    for name in folders:
+        world.medium.damage(name, bytes(len(world.medium.objects[name])))
+    storage = MemoryStorage(world.medium)
+    first, second = sorted((older, newer))  # the order in which they are looked at
+
+    def act(verb: str, name: str) -> None:
+        if verb == "read" and name in folders:
+            world.medium.objects.pop(layout.snapshot(first), None)
+
+    storage.before = act
+    check = Check(open_repository(storage, world.secret, world.nowhere), world.folder, Counts())
+    report = check.structure(STRUCTURE)
+    assert set(report.harm) >= {second}
+    assert check.blind, "so that a repair copies whatever may be needed"
+
+
 def test_nothing_of_this_machines_cache_is_relied_upon(world: World, tmp_path: Path) -> None:
     world.cache = tmp_path / "cache"
     assert not world.verify(world.medium, STRUCTURE).damaged

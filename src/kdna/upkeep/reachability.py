@@ -4,7 +4,8 @@ Trees are read in the order in which they lie, some thousands at a time, from th
 are there, and fetched pack by pack where they are not. A tree that several backups share is gone through once.
 
 Whatever can't be read goes to `trouble`, and the walk goes on: `refuse` is the trouble of a prune, which must know
-everything; a verification counts.
+everything; a verification counts. What a backup lacks that was deleted meanwhile is no trouble. But others may share
+with it what led there: so whatever was gone through by then is gone through again for those that come after.
 """
 
 from __future__ import annotations
@@ -81,9 +82,8 @@ class Reachability:
         self._repository = repository
         self._reader = reader
         self._trouble = trouble
-        # A tree may be named as something else by somebody who means ill, and must be gone through nevertheless.
-        self._walked = [self.marks.like() for _ in (_PART, _PARTS, _BLOBS)]
-        self._walked_late: set[tuple[bytes, int]] = set()
+        self._untold = False  # whether there was trouble of a backup that was deleted meanwhile
+        self._begin_anew()
         self._waiting: list[_Wanted] = []
         self._plain: list[tuple[_Wanted, list[Node]]] = []  # entries that lead nowhere else, not yet marked
         self._plain_bytes = 0  # of the ids that they name
@@ -103,9 +103,18 @@ class Reachability:
             except (RepositoryError, Missing) as error:
                 self._report(Trouble(record.sid, b"", None, error))
                 continue
+            if self._untold:
+                self._begin_anew()
             self._need(root, record.sid, b"")
             self._walk()
         self._reader.let_go()
+
+    def _begin_anew(self) -> None:
+        """Let no tree count as gone through."""
+        # A tree may be named as something else by somebody who means ill, and must be gone through nevertheless.
+        self._walked = [self.marks.like() for _ in (_PART, _PARTS, _BLOBS)]
+        self._walked_late: set[tuple[bytes, int]] = set()
+        self._untold = False
 
     def _walk(self) -> None:
         """Go through what waits, and what that leads to."""
@@ -198,9 +207,11 @@ class Reachability:
         return True
 
     def _report(self, trouble: Trouble) -> None:
-        """Tell, unless the backup was deleted meanwhile: then nobody needs what it lacks."""
+        """Tell, unless the backup was deleted meanwhile: then it needs nothing, and others that do are yet to come."""
         if trouble.sid in self._repository.snapshots():
             self._trouble(trouble)
+        elif trouble.blob is not None:
+            self._untold = True
 
 
 def _leads_on(node: Node) -> bool:
