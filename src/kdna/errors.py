@@ -232,6 +232,8 @@ class NoRepository(RepositoryError):
 class Vanished(RepositoryError):
     """There is no repository where this machine knows one: nothing new is begun in its place."""
 
+    default_hint = "Perhaps a disk is not mounted there any more: mount it, and run the command again."
+
 
 class ForeignFolder(RepositoryError):
     """The folder holds something that is not a KDNA repository."""

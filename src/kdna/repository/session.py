@@ -21,9 +21,10 @@ A session takes its token away only when all it sent is durable. So a pack that 
 sender has no token there any more, survives a power cut of the server; while there are tokens of others, W5 flushes
 the folders that packs and index lie in, whoever put them there, and looks whether every pack is still there.
 
-Folders are made as they are needed. So where a disk is unmounted meanwhile, the empty folder below it looks like a
-repository that has lost everything, and takes a whole backup. Therefore a session looks, beside W2 and W3, whether the
-repository is there that was opened, and once more before it believes that it was fenced.
+Folders are made as they are needed. So where a disk is unmounted meanwhile, or exchanged, what is there then looks like
+a repository that has lost everything, and may take a whole backup. Therefore a storage in which something was stored
+does not make its root anew; and a session looks, beside W2 and W3, whether the repository is there that was opened, and
+once more before it believes that it was fenced.
 
 Where nothing can be renamed or removed, the token of a session that is over stays in sessions/, and a second name says
 how it ended: in snapshots/ or in fenced/. It counts as gone for everybody who looks there after having met it.
@@ -144,11 +145,7 @@ class Session:
         except Missing:
             found = b""
         if found != self._seal.repository_id:
-            raise Vanished(
-                f"the backups in {self._storage.location} are not there any more",
-                "Perhaps a disk is not mounted there any more: mount it, and run the command again. What was sent "
-                "meanwhile is of no use, and lies in the folder below.",
-            )
+            raise Vanished(f"the backups in {self._storage.location} are not there any more")
 
     def backups(self) -> dict[str, bool]:
         """Every backup that there was once the token was: what they refer to stays until this session ends.

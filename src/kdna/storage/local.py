@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from kdna.errors import Denied, Exists, Full, Missing, StorageError
+from kdna.errors import Denied, Exists, Full, Missing, StorageError, Vanished
 from kdna.storage.base import Entry, Object, Space
 from kdna.storage.disk import NEW_FILE, flush_file, flush_folder, move_exclusively, rename, unlink
 from kdna.storage.names import TEMPORARY, check_folder, check_name, is_name, temporary_name
@@ -30,6 +30,7 @@ class LocalStorage:
         self._root = os.path.abspath(root)
         self._lock = threading.Lock()
         self._touched: set[str] = set()  # absolute paths of folders with names that may not be durable yet
+        self._holds_something = False  # whether anything was stored there: then its root was
 
     @property
     def location(self) -> str:
@@ -171,7 +172,12 @@ class LocalStorage:
             self._touched.update(folders)
 
     def _make_folder(self, folder: str) -> None:
-        """Make a folder and those above it; each new one also changes the folder it lies in."""
+        """Make a folder and those above it; each new one also changes the folder it lies in.
+
+        Raises `Vanished` instead of making a root anew in which something was stored.
+        """
+        if self._holds_something and not os.path.isdir(self._root):
+            raise Vanished(f"the backups in {self._root} are not there any more")
         missing = []
         while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
             missing.append(folder)
@@ -209,6 +215,7 @@ class LocalStorage:
         except FileNotFoundError:
             self._make_folder(os.path.dirname(target))
             move_exclusively(temporary, target)
+        self._holds_something = True
         self._touch(os.path.dirname(target))
 
 

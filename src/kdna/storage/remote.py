@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from kdna.errors import Denied, Exists, Forbidden, ForeignFolder, Missing, StorageError
+from kdna.errors import Denied, Exists, Forbidden, ForeignFolder, Missing, StorageError, Vanished
 from kdna.storage import shell
 from kdna.storage.base import Entry, Object, Space
 from kdna.storage.flushing import Flusher
@@ -43,6 +43,7 @@ class RemoteFolder:
         self._unsynced: set[str] = set()  # objects that a crash of the server could still take away
         self._synced_on = 0  # number of the connection at the last sync
         self._flushes_files = True  # until the server shows that it can't
+        self._holds_something = False  # whether anything was stored there: then its root was
         self._furnished: set[bytes] = set()  # folders that were made together with the root
         self._later = Later()
         self._flusher = Flusher(self._later)
@@ -76,6 +77,7 @@ class RemoteFolder:
         self._flusher.expect(link, folder)
         async with link.lane(_size(parts)) as sftp:
             await self._store(link, sftp, name, parts, again, before)
+        self._holds_something = True
         self._touched.add(folder)
         self._unsynced.add(name)
 
@@ -311,7 +313,12 @@ class RemoteFolder:
             )
 
     async def _make_folder(self, sftp: asyncssh.SFTPClient, path: bytes) -> None:
-        """Make a folder and those above it; that another has made it meanwhile is success."""
+        """Make a folder and those above it; that another has made it meanwhile is success.
+
+        Raises `Vanished` instead of making a root anew in which something was stored.
+        """
+        if path == self._root and self._holds_something:
+            raise Vanished(f"the backups in {self._location} are not there any more")
         try:
             await self._make_one_folder(sftp, path)
         except asyncssh.SFTPNoSuchFile:
