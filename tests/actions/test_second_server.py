@@ -54,6 +54,18 @@ def test_each_run_copies_and_the_policy_holds_on_both(caller: Caller) -> None:
     assert tags(caller, "far") == tags(caller, "near")
 
 
+def test_a_run_of_which_there_is_no_record_deletes_nothing_there_either(caller: Caller) -> None:
+    for _ in range(2):
+        run_now(caller, "B1", Counts())
+    with edit(caller.home) as document:  # else the third may be in the second of these, which is recorded
+        document.update_auto_backup(replace(document.find_auto_backup("B1"), timestamp="2020-01-01"))
+    before = tags(caller, "far")
+    for file in (caller.home.conf, *(caller.home.state / "auto-backups").glob("*.json")):
+        (file.parent / f".{file.name}.new").mkdir()  # as on a full disk: for nothing new there is a place
+    run_now(caller, "B1", Counts())
+    assert set(before) < set(tags(caller, "far"))
+
+
 def test_a_second_server_that_is_away_is_told_of_and_made_up_for(caller: Caller, tmp_path: Path) -> None:
     run_now(caller, "B1", Counts())
     shutil.move(tmp_path / "far", tmp_path / "away")

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -135,6 +136,20 @@ def test_a_folder_that_cannot_be_opened_to_flush_it_is_told_and_flushed_later(tm
                 storage.sync()
         resource.prlimit(pid, resource.RLIMIT_NOFILE, usual)
         storage.sync()
+        client.close()
+
+
+def test_a_folder_is_made_where_one_may_write_and_not_look(tmp_path, source, monkeypatch, client):
+    if not PROGRAM or not shutil.which("setpriv") or os.getuid() != 0:
+        pytest.skip("needs OpenSSH's sftp-server, and root, to run it as somebody else")
+    with (
+        tempfile.TemporaryDirectory() as name,  # where others may go, unlike pytest's folders
+        serving(tmp_path / "some", f"setpriv --reuid 65534 --clear-groups {PROGRAM}", monkeypatch) as server,
+    ):
+        os.chmod(name, 0o733)
+        one = client(server, Path(name) / "root", tmp_path / "cache")
+        sid = one.save(source).sid
+        assert one.snapshots() == [sid]
         client.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import socket
 import sys
 import tempfile
@@ -299,6 +300,26 @@ def test_a_survey_counts_what_keeps_its_size_and_time_and_what_gets_other_attrib
     client.restore(done.sid, target)
     assert same(source, target)
     assert not client.survey(done.sid, target).any
+
+
+@posix
+def test_a_survey_knows_that_names_of_one_file_become_links_to_the_first(client, source, target):
+    (source / "a").write_bytes(b"saved")
+    for name in ("b", "c", "d"):
+        os.link(source / "a", source / name)
+    done = client.save(source)
+    client.restore(done.sid, target)
+    assert client.survey(done.sid, target).same == 4
+    shutil.copy2(target / "b", target / "other")
+    (target / "other").replace(target / "b")
+    (target / "c").unlink()
+    plan = client.survey(done.sid, target)
+    assert (plan.new, plan.replaced, plan.first_replaced, plan.same) == (1, 1, "b", 2)
+    (target / "a").write_bytes(b"other")
+    plan = client.survey(done.sid, target)
+    assert (plan.new, plan.replaced, plan.same) == (1, 3, 0)
+    client.restore(done.sid, target)
+    assert same(source, target)
 
 
 @linux

@@ -189,11 +189,12 @@ class _Attempt:
         result = add_backup(self._caller, request, counts)
         run.result = "incomplete" if counts.failed else "done"
         run.tag, run.snapshot = result.tag, result.snapshot
-        if self._date() or self._keep():
+        recorded = self._date() or self._keep()
+        if recorded:
             self._forget(result)
         else:  # it may be owed again at the next call, and a policy that counts would delete all but such copies
             self._log.notice("old backups were all kept, because this run could not be recorded")
-        self._copy(result)
+        self._copy(result, recorded)
         self._prune(result)
 
     def _forget(self, made: SaveResult) -> None:
@@ -212,13 +213,13 @@ class _Attempt:
                 what = f"{problem.server.alias} {problem.what}".strip()
                 self._log.notice(f"old backups were not all deleted as the policy says: {what}: {problem.error}")
 
-    def _copy(self, made: SaveResult) -> None:
+    def _copy(self, made: SaveResult, forget: bool) -> None:
         """Bring the backup to the second server, where there is one; the next run makes up for what fails."""
         # heavy, see above
         from kdna.actions.copying import copy_after_run
 
         try:
-            result = copy_after_run(self._caller, self._backup.settings, made)
+            result = copy_after_run(self._caller, self._backup.settings, made, forget)
         except KdnaError as error:
             self._log.notice(f"the backup is done, and not copied to the second server: {error}")
             self._run.result = "incomplete"

@@ -111,11 +111,11 @@ def copy_backups(
     return _copy(caller, (source, target), wanted, choose, confirm, counts, request.dry_run)
 
 
-def copy_after_run(caller: Caller, settings: Mapping[str, str], made: SaveResult) -> CopyResult | None:
+def copy_after_run(caller: Caller, settings: Mapping[str, str], made: SaveResult, forget: bool) -> CopyResult | None:
     """What an auto-backup does after each run: copy its backups to its second server; None when it has none.
 
     `settings` are those of the auto-backup, `made` is the backup that it has just made. What an earlier run could not
-    copy is copied too, and what the policy does not keep is deleted there as well. Raises as `copy_backups`.
+    copy is copied too, and with `forget` what the policy does not keep is deleted there. Raises as `copy_backups`.
     """
     name = settings.get(COPY_TO)
     if not name:
@@ -136,7 +136,7 @@ def copy_after_run(caller: Caller, settings: Mapping[str, str], made: SaveResult
 
     result = _copy(caller, servers, wanted, choose, confirm, Counts(), dry_run=False)
     copy = next((one.sid for one in result.copied if one.backup.sid == made.snapshot), None)
-    if copy is not None:
+    if copy is not None and forget:
         forget_after_run(caller, settings, replace(made, server=servers[1].alias, snapshot=copy))
     return result
 

@@ -203,7 +203,8 @@ def _owner_of_ours(folder: Folder) -> int | None:
             _OWNERS[device] = os.fstat(fd).st_uid
         finally:
             os.close(fd)
-            remove(folder, name)
+            with contextlib.suppress(OSError):
+                remove(folder, name)
     return _OWNERS[device]
 
 

@@ -39,6 +39,7 @@ _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP,
 
 Overwrite = Literal["always", "if-newer", "never"]
 _Group = tuple[tuple[int, int], int, bytes]
+_Verdict = Literal["new", "replaced", "attributes", "same", "kept"]
 
 
 class RestoreOptions(msgspec.Struct, frozen=True):
@@ -118,49 +119,69 @@ class _Survey:
         self._place = place  # None where there is nothing at all
         self._matcher = Matcher(reader, place) if place else None
         self._overwrite = options.overwrite
+        self._firsts: dict[_Group, tuple[tuple[int, int] | None, _Verdict]] = {}  # inode there, what becomes of it
 
     def count(self, path: Path, node: Node) -> None:
         """Count what would happen to one entry."""
-        changes = self.changes
-        there = self._look(path)
-        if there is None:
-            if node.kind != FOLDER:
-                changes.new += 1
-                changes.bytes += node.data()
-        elif node.kind == FOLDER and _is_folder(there):
-            if not self._is_dressed(path, node):
-                self._count_attributes(path)
-        elif self._is_alike(path, there, node):
-            if _keeps(there, node, self._overwrite) or self._is_dressed(path, node):
-                changes.same += 1
-            else:
-                self._count_attributes(path)
-        elif _keeps(there, node, self._overwrite) or not self._gives_way(path):
-            changes.kept += 1
-        else:
+        changes, verdict = self.changes, self._verdict(path, node)
+        if verdict == "new":
+            changes.new += 1
+            changes.bytes += node.data()
+        elif verdict == "replaced":
             changes.replaced += 1
             changes.bytes += node.data()
             changes.first_replaced = changes.first_replaced or _shown(path)
+        elif verdict == "attributes":
+            changes.attributes += 1
+            changes.first_attributes = changes.first_attributes or _shown(path)
+        elif verdict == "kept":
+            changes.kept += 1
+        elif node.kind != FOLDER:
+            changes.same += 1
 
-    def _count_attributes(self, path: Path) -> None:
-        self.changes.attributes += 1
-        self.changes.first_attributes = self.changes.first_attributes or _shown(path)
+    def _verdict(self, path: Path, node: Node) -> _Verdict:
+        there = self._look(path)
+        if node.kind == FOLDER and (there is None or _is_folder(there)):
+            return "same" if there is None or self._is_dressed(path, node) else "attributes"
+        if there is not None and _keeps(there, node, self._overwrite):
+            return "same" if self._looks_alike(path, there, node) else "kept"
+        group = _group(node) if node.kind == FILE else None
+        if group is None:
+            return self._becomes(path, there, node)
+        # Of the names of one file the first gets the content, and the others become links to it.
+        inode = (there.st_dev, there.st_ino) if there is not None else None
+        if group not in self._firsts:
+            self._firsts[group] = inode, self._becomes(path, there, node)
+        elif there is None or self._firsts[group][0] != inode:
+            return "new" if there is None else "replaced"
+        return self._firsts[group][1]
+
+    def _becomes(self, path: Path, there: os.stat_result | None, node: Node) -> _Verdict:
+        if there is None:
+            return "new"
+        if self._is_alike(path, there, node):
+            return "same" if self._is_dressed(path, node) else "attributes"
+        return "replaced" if self._gives_way(path) else "kept"
 
     def _look(self, path: Path) -> os.stat_result | None:
         """What is at a path; None also for what a restore would replace on the way there, or report."""
         try:
             return self._place.look(path) if self._place else None
-        except OSError:
+        except (OSError, TargetError):
             return None
 
-    def _is_alike(self, path: Path, there: os.stat_result, node: Node) -> bool:
-        """Whether an entry has the content it should have; of what is kept anyway, whether it looks so."""
-        if self._place is None or self._matcher is None:
-            return False
+    def _looks_alike(self, path: Path, there: os.stat_result, node: Node) -> bool:
         try:
-            if node.kind != FILE or _keeps(there, node, self._overwrite):
-                return self._place.is_like(path, there, node)
-            return stat.S_ISREG(there.st_mode) and self._matcher.matches(path, node)
+            return self._place is not None and self._place.is_like(path, there, node)
+        except OSError:
+            return False
+
+    def _is_alike(self, path: Path, there: os.stat_result, node: Node) -> bool:
+        """Whether an entry has the content that it should have."""
+        if node.kind != FILE:
+            return self._looks_alike(path, there, node)
+        try:
+            return stat.S_ISREG(there.st_mode) and self._matcher is not None and self._matcher.matches(path, node)
         except (OSError, Damaged, Missing):
             return False
 
@@ -174,7 +195,7 @@ class _Survey:
         try:
             if self._place is not None:
                 self._place.check_gives_way(path)
-        except TargetError:
+        except (OSError, TargetError):
             return False
         return True
 

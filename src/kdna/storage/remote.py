@@ -297,8 +297,9 @@ class RemoteFolder:
         try:
             if link.number != self._synced_on:
                 await in_flight((self._still_there(link, name) for name in names), _AT_ONCE)
-            above_root = leading_to(self._root) if "" in folders else []
-            await self._flusher.flush(link, touched.union(map(self._path, folders)), above_root)
+            above_root = leading_to(self._root)
+            ours = touched.difference(above_root).union(map(self._path, folders))
+            await self._flusher.flush(link, ours, above_root if "" in folders else touched.intersection(above_root))
         except BaseException:
             self._touched |= touched
             self._unsynced |= names
