@@ -16,9 +16,10 @@ from kdna.repository.opening import Repository, create_repository, open_reposito
 from kdna.repository.reader import Reader
 from kdna.snapshot.manifest import Client as Maker
 from kdna.snapshot.manifest import Manifest, Stats, decode_manifest, encode_manifest
-from kdna.snapshot.restore import Changes, RestoreOptions, restore, survey
+from kdna.snapshot.restore import RestoreOptions, restore
 from kdna.snapshot.save import SaveOptions, save
 from kdna.snapshot.store import Store
+from kdna.snapshot.survey import Changes, survey
 from kdna.snapshot.walk import find_node
 from kdna.storage.base import Storage
 

@@ -14,8 +14,9 @@ from kdna.actions.turns import turn
 from kdna.clock import SYSTEM
 from kdna.errors import Declined, UsageError
 from kdna.progress import Counts, Silent
-from kdna.snapshot.restore import Changes, Overwrite, RestoreOptions, restore, survey
+from kdna.snapshot.restore import Overwrite, RestoreOptions, restore
 from kdna.snapshot.select import filter_of
+from kdna.snapshot.survey import Changes, survey
 from kdna.snapshot.walk import find_node
 
 

@@ -13,7 +13,6 @@ import functools
 import os
 import stat
 import sys
-import threading
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -26,6 +25,8 @@ if sys.platform != "win32":
     import grp
     import pwd
     import resource
+
+    from kdna.snapshot.owning import is_own as is_own
 
 Folder: TypeAlias = int
 
@@ -177,35 +178,6 @@ def create_file(folder: Folder, name: bytes, mode: int = NOBODY_ELSE) -> int:
 def open_again(folder: Folder, name: bytes) -> int:
     """Open a file that `create_file` made, for reading and writing; a symlink is refused."""
     return os.open(name, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=folder)
-
-
-def is_own(folder: Folder, status: os.stat_result) -> bool:
-    """Whether an entry of an open folder belongs to the user we are, or whom its file system takes us for.
-
-    One that has no owners (FAT), or maps them (NFS, CIFS, sshfs), shows what we make as somebody else's.
-    """
-    return status.st_uid == os.geteuid() or status.st_uid == _owner_of_ours(folder)
-
-
-_OWNERS: dict[int, int] = {}  # of what we make: by device, the user whom the file system shows
-
-
-def _owner_of_ours(folder: Folder) -> int | None:
-    """Who the file system of a folder says owns what we make in it, found out by trying; None where we can't."""
-    device = os.fstat(folder).st_dev
-    if device not in _OWNERS:
-        name = b".kdna-%d-%d.own" % (os.getpid(), threading.get_ident())
-        try:
-            fd = create_file(folder, name)  # which is ours: there was none
-        except OSError:
-            return None
-        try:
-            _OWNERS[device] = os.fstat(fd).st_uid
-        finally:
-            os.close(fd)
-            with contextlib.suppress(OSError):
-                remove(folder, name)
-    return _OWNERS[device]
 
 
 def remove(folder: Folder, name: bytes) -> None:
