@@ -1,29 +1,21 @@
-"""Whether a file is ours, also where it does not seem so: FAT has no owners, network file systems map them."""
+"""Whom a file system shows as the owner of what is ours: FAT has no owners, network file systems map them."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
-
-assert sys.platform != "win32"  # noqa: S101 - tells the type checker, too, which system this is
 
 _SHOWN: dict[int, int] = {}  # by device: the user whom the file system shows as the owner of what we make
 
 
-def is_own(folder: int, status: os.stat_result) -> bool:
-    """Whether an entry of an open folder belongs to the user we are, or whom its file system takes us for."""
-    return status.st_uid == os.geteuid() or status.st_uid == _shown_for_us(folder)
-
-
-def _shown_for_us(folder: int) -> int | None:
+def shown_for_us(folder: int) -> int | None:
     """Who the file system of a folder says owns what we make in it, found out by trying; None where we can't."""
     device = os.fstat(folder).st_dev
     if device not in _SHOWN:
         name = b".kdna-%d-%d.own" % (os.getpid(), threading.get_ident())
         try:
-            fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=folder)
+            fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
         except OSError:
             return None
         try:

@@ -18,6 +18,7 @@ from typing import TypeAlias
 
 from kdna.snapshot import xattrs
 from kdna.snapshot.attributes import ACL, GROUP, MODE, NOBODY_ELSE, OWNER, PRIVILEGE, TIME, Attributes, Loss, loss
+from kdna.snapshot.owning import shown_for_us
 from kdna.snapshot.status import Status
 
 assert sys.platform != "win32"  # noqa: S101 - tells the type checker, too, which system this is
@@ -25,8 +26,6 @@ if sys.platform != "win32":
     import grp
     import pwd
     import resource
-
-    from kdna.snapshot.owning import is_own as is_own
 
 Folder: TypeAlias = int
 
@@ -178,6 +177,11 @@ def create_file(folder: Folder, name: bytes, mode: int = NOBODY_ELSE) -> int:
 def open_again(folder: Folder, name: bytes) -> int:
     """Open a file that `create_file` made, for reading and writing; a symlink is refused."""
     return os.open(name, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=folder)
+
+
+def is_own(folder: Folder, status: os.stat_result) -> bool:
+    """Whether an entry of an open folder belongs to the user we are, or whom its file system takes us for."""
+    return status.st_uid == os.geteuid() or status.st_uid == shown_for_us(folder)
 
 
 def remove(folder: Folder, name: bytes) -> None:
