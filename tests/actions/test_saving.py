@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from moments import around
 from msgspec.structs import replace
 
-from kdna.actions import identity
 from kdna.actions.caller import Caller
 from kdna.actions.catalog import Wanted, list_backups
 from kdna.actions.keys import access_key
 from kdna.actions.places import connected
 from kdna.actions.saving import SaveRequest, SaveResult, add_backup
 from kdna.actions.servers import NewServer, add_server
+from kdna.config.durable import locked
 from kdna.config.file import load
 from kdna.config.home import Home
 from kdna.errors import Fenced, TagTaken, WrongKey
@@ -74,25 +75,20 @@ def test_two_repositories_have_chains_of_their_own(caller: Caller, request_: Sav
     assert list_backups(caller, Wanted(server="b")).backups[0].manifest.client.number == 1
 
 
-def test_nobody_waits_for_a_turn_while_packs_are_sent(
-    caller: Caller, request_: SaveRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(identity, "_LOCK_SECONDS", 0.1)
-    create, sending, go_on = LocalStorage.create, threading.Event(), threading.Event()
+def test_nobody_waits_for_a_turn_while_packs_are_sent(caller: Caller, request_: SaveRequest) -> None:
+    sending, go_on = threading.Event(), threading.Event()
 
-    def slowly(storage: LocalStorage, name: str, parts: Sequence[bytes | memoryview]) -> None:
-        if name.startswith(f"{layout.PACKS}/"):
+    def hold_back(arguments: dict[str, Any]) -> None:
+        if arguments["name"].startswith(f"{layout.PACKS}/"):
             sending.set()
             go_on.wait(30)
-        create(storage, name, parts)
 
-    monkeypatch.setattr(LocalStorage, "create", slowly)
-    with ThreadPoolExecutor(1) as pool:
+    with around(LocalStorage.create, hold_back, lambda _: None), ThreadPoolExecutor(1) as pool:
         saving = pool.submit(save, caller, request_)
         try:
             assert sending.wait(30)
-            with identity.turn(caller.home, "another repository", {}) as turn:
-                assert turn.client.number == 1
+            with locked(os.path.realpath(caller.home.state / "client.json"), 1):
+                assert not saving.done()
         finally:
             go_on.set()
         assert saving.result(30).snapshot

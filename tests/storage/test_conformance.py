@@ -6,13 +6,15 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kdna.errors import Exists, Missing
+from kdna.errors import Exists, Missing, Vanished
 from kdna.storage.base import Storage, create_together
+from kdna.storage.memory import MemoryStorage
 
 SIZES = [0, 1, 1000, 261_119, 261_120, 261_121, 600_000, 5_000_000]
 Another = Callable[[], Storage]
@@ -236,6 +238,24 @@ def test_sync_may_be_called_at_any_time(storage: Storage) -> None:
     storage.sync(["", "d", "never/was"])
     storage.sync()
     assert storage.list("") == []
+
+
+def test_a_folder_that_went_away_with_its_disk_is_not_made_anew(storage: Storage) -> None:
+    if isinstance(storage, MemoryStorage):
+        pytest.skip("has no folder")
+    storage.create("packs/one", [b"x"])
+    mounted = Path(storage.location.rpartition(":")[2])
+    disk = mounted.parent.with_name("disk")
+    mounted.rename(disk)
+    for name in ("packs/two", "index/one"):
+        with pytest.raises(Vanished, match="not there any more"):
+            storage.create(name, [b"x"])
+    with pytest.raises(Missing):
+        storage.rename("packs/one", "snapshots/one")
+    assert list(mounted.parent.iterdir()) == []
+    disk.rename(mounted)
+    storage.create("packs/two", [b"x"])
+    assert sorted(entry.name for entry in storage.list("")) == ["packs/one", "packs/two"]
 
 
 def test_room_is_told_or_not_known(storage: Storage) -> None:

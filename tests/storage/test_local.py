@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kdna.errors import Denied, Exists, Full, Missing, StorageError, Vanished
+from kdna.errors import Denied, Exists, Full, StorageError
 from kdna.storage import disk
 from kdna.storage.address import Address
 from kdna.storage.local import LocalStorage
@@ -202,19 +202,3 @@ def test_a_folder_that_could_not_be_flushed_is_flushed_the_next_time(
     monkeypatch.setattr(disk, "flush_file", lambda descriptor: flush(descriptor, fail=False))
     storage.sync()
     assert sorted(flushed) == ["3f", "4a"]
-
-
-def test_a_folder_that_went_away_with_its_disk_is_not_made_anew(tmp_path: Path) -> None:
-    mounted, disk_elsewhere = tmp_path / "nas" / "repo", tmp_path / "disk"
-    storage = LocalStorage(mounted)
-    storage.create("packs/one", [b"x"])
-    mounted.rename(disk_elsewhere)
-    for name in ("packs/two", "index/one"):
-        with pytest.raises(Vanished, match="not there any more"):
-            storage.create(name, [b"x"])
-    with pytest.raises(Missing):
-        storage.rename("packs/one", "snapshots/one")
-    assert list((tmp_path / "nas").iterdir()) == []
-    disk_elsewhere.rename(mounted)
-    storage.create("packs/two", [b"x"])
-    assert sorted(entry.name for entry in storage.list("")) == ["packs/one", "packs/two"]

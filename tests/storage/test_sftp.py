@@ -27,7 +27,6 @@ from kdna.errors import (
     HostKeyChanged,
     Missing,
     StorageError,
-    Vanished,
 )
 from kdna.storage.address import Address, parse_address
 from kdna.storage.link import Link
@@ -655,19 +654,3 @@ def test_keys_are_exchanged_anew_without_harm(
 
 def test_an_address_with_a_port_is_what_users_write(sshd: Server) -> None:
     assert parse_address(sshd.address) == Address("127.0.0.1", sshd.user, sshd.port)
-
-
-def test_a_folder_that_went_away_with_its_disk_is_not_made_anew(sshd: Server, open_at: Open, tmp_path: Path) -> None:
-    mounted, disk_elsewhere = sshd.root / "nas" / "repo", tmp_path / "disk"
-    storage = open_at(sshd, str(mounted))
-    storage.create("packs/one", [b"x"])
-    mounted.rename(disk_elsewhere)
-    for name in ("packs/two", "index/one"):
-        with pytest.raises(Vanished, match="not there any more"):
-            storage.create(name, [b"x"])
-    with pytest.raises(Missing):
-        storage.rename("packs/one", "snapshots/one")
-    assert list((sshd.root / "nas").iterdir()) == []
-    disk_elsewhere.rename(mounted)
-    storage.create("packs/two", [b"x"])
-    assert sorted(entry.name for entry in storage.list("")) == ["packs/one", "packs/two"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -66,9 +67,17 @@ class World:
             if path.is_file() or path.is_symlink()
         }
 
-    def copy(self, medium: Medium, home: str, to: tuple[Fault, ...] = (), out_of: tuple[Fault, ...] = ()) -> CopyResult:
-        """What `kdna server copy` does between two open repositories."""
+    def copy(
+        self,
+        medium: Medium,
+        home: str,
+        to: tuple[Fault, ...] = (),
+        out_of: tuple[Fault, ...] = (),
+        before: Callable[[str, str], None] | None = None,
+    ) -> CopyResult:
+        """What `kdna server copy` does between two open repositories; `before` is told what the target is asked."""
         self.to, self.out_of = MemoryStorage(medium, to), MemoryStorage(self.here, out_of)
+        self.to.before = before
         caches = self.folder / home
         source = Client(lambda: self.out_of, caches / "a").repository()
         target = Client(lambda: self.to, caches / "b", OTHER_SECRET).repository()
@@ -163,18 +172,17 @@ def test_a_copy_declared_dead_starts_over(world):
 
 def test_a_copy_ends_when_the_backups_there_are_gone(world):
     """Their disk is unmounted after the first was copied: the others do not go into the empty folder below it."""
-    sent = MemoryStorage.promote
-    disk = Medium()
+    disk, sessions = Medium(), []
 
-    def promote(self, old, new):
-        sent(self, old, new)
-        disk.put_back(world.there)
-        world.there.put_back(Medium())
+    def unmount(verb, name):
+        if f"{verb} {name}".startswith(f"write {layout.SESSIONS}/"):
+            sessions.append(name)
+            if len(sessions) == 2:
+                disk.put_back(world.there)
+                world.there.put_back(Medium())
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MemoryStorage, "promote", promote)
-        with pytest.raises(Vanished):
-            world.copy(world.there, "home")
+    with pytest.raises(Vanished):
+        world.copy(world.there, "home", before=unmount)
     assert not any(name.startswith(layout.SNAPSHOTS) for name in world.there.objects)
     world.there.put_back(disk)
     world.check(world.there, whole=False)
