@@ -143,6 +143,20 @@ def test_without_a_parent_all_is_cut():
     assert same_as_cutting(LONG, NOTHING).taken == 0
 
 
+def test_a_file_whose_parent_was_cut_into_larger_pieces_is_whole():
+    of_before = FastCDC(MIB, min_size=256 * KIB, max_size=4 * MIB, seed=SEED)
+    larger = [bytes(piece.data) for piece in of_before.cut_buf(RUNS)]
+    assert max(map(len, larger)) > MOST
+    for happened in ([], [("overwrite", 15 * MIB, 1, b"y")], [("insert", 0, 1, b"y")]):
+        data = RUNS
+        for change in happened:
+            data = changed(data, change)
+        saved = save(data, known(larger))
+        pieces = {name(piece): piece for piece in (*larger, *saved.put)}
+        assert b"".join(pieces[ident] for ident in saved.ids) == data
+        assert all(len(piece) <= MOST for piece in saved.put)
+
+
 def test_of_another_file_nothing_is_taken_over():
     assert same_as_cutting(LONG, known(cut_all(BASE))).taken == 0
 
